@@ -1,0 +1,1 @@
+"""Label files, feature files and the data modules made of them."""

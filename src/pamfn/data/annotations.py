@@ -1,0 +1,83 @@
+"""Label files: one video per line, its name first, then the numbers that judges gave it."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from pamfn.errors import InputError
+
+MOST_PROBLEMS = 20
+
+
+def read_scores(path: Path, *, columns: Sequence[str], score: str, select: str = "") -> dict[str, float]:
+    """The points of every video of a label file, in the order of the file.
+
+    `columns` names every column of the file, the video's name first; `score` is the one to read; `select` keeps the
+    videos whose name starts with it. Columns are separated by any white space. A first line without a single number
+    after the name is a header and is skipped.
+
+    Raises InputError with every problem of the file, each with its line.
+    """
+    if score not in columns[1:]:
+        raise InputError(f"{path} has no column {score!r} to read scores from: choose one of {', '.join(columns[1:])}.")
+    rows = [(number, line.split()) for number, line in enumerate(_lines(path), start=1) if line.strip()]
+    if not rows:
+        raise InputError(f"{path} is empty: expected one video per line ({' '.join(columns)}).")
+    if _is_header(rows[0][1]):
+        rows = rows[1:]
+        if not rows:
+            raise InputError(f"{path} has a header line and no videos.")
+
+    scores: dict[str, float] = {}
+    seen: dict[str, int] = {}
+    problems = []
+    for number, fields in rows:
+        name = fields[0]
+        if name in seen:
+            problems.append(f"{path}:{number}: video {name} is already on line {seen[name]}: keep one of them.")
+            continue
+        seen[name] = number
+        if len(fields) != len(columns):
+            problems.append(
+                f"{path}:{number}: expected {len(columns)} columns ({' '.join(columns)}), found {len(fields)}."
+            )
+            continue
+        field = fields[columns.index(score)]
+        points = _number(field)
+        if points is None or not math.isfinite(points):
+            problems.append(f"{path}:{number}: the {score} of video {name} is {field!r}: expected a finite number.")
+        elif name.startswith(select):
+            scores[name] = points
+
+    if len(problems) > MOST_PROBLEMS:
+        problems[MOST_PROBLEMS:] = [f"{path}: and {len(problems) - MOST_PROBLEMS} more problems of these kinds."]
+    if problems:
+        raise InputError(problems)
+    if not scores:
+        raise InputError(f"{path}: none of its {len(rows)} videos has a name that starts with {select!r}.")
+    return scores
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except FileNotFoundError:
+        raise InputError(
+            f"no label file: looked for {path}. Put it there (README, 'Data') or set paths.data_dir."
+        ) from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}:{line}: not text in UTF-8 (byte {error.object[error.start]:#04x}).") from None
+    except OSError as error:
+        raise InputError(f"cannot read the label file {path}: {error.strerror}.") from None
+
+
+def _is_header(fields: list[str]) -> bool:
+    return len(fields) > 1 and all(_number(field) is None for field in fields[1:])
+
+
+def _number(field: str) -> float | None:
+    try:
+        return float(field)
+    except ValueError:
+        return None

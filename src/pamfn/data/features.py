@@ -1,0 +1,234 @@
+"""Feature files: for every video of a data set, what one extractor says of each of its segments.
+
+Two forms with the same content and the same checksum: the `.npy` file as released (a pickled dict `video -> array`),
+and the store that `python -m pamfn.convert features` makes of it once: a `.safetensors` file, memory-mapped, no pickle.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from pamfn.data.pickles import load_npy_dict
+from pamfn.errors import InputError
+
+STORE_VERSION = "1"
+CONVERT = "python -m pamfn.convert features"
+NAMED_VIDEOS = 5
+METADATA = {"version", "extractor", "names", "source_name", "source_size", "source_checksum", "checksum"}
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """One modality's features: `arrays` maps a video to (t, c), float16 or float32, read-only.
+
+    `checksum` is the BLAKE2b of the `.npy` file, also when `path` is the store made of it.
+    """
+
+    arrays: dict[str, np.ndarray]
+    checksum: str
+    path: Path
+
+
+def feature_file(data_dir: Path, dataset: str, modality: str, extractor: str) -> Path:
+    """The file with these features: the store if there is one, else the `.npy`.
+
+    Raises InputError when there is neither, and when the store was made of another `.npy` than the one beside it.
+    """
+    source = data_dir / "features" / f"{dataset}_{modality}_{extractor}.npy"
+    store = source.with_suffix(".safetensors")
+    if store.exists():
+        if source.exists():
+            _refuse_stale(store, source)
+        return store
+    if source.exists():
+        return source
+    raise InputError(_missing(source, dataset, modality))
+
+
+def _missing(source: Path, dataset: str, modality: str) -> str:
+    names = {file.stem for end in ("npy", "safetensors") for file in source.parent.glob(f"{dataset}_*.{end}")}
+    there = sorted(name.removeprefix(f"{dataset}_").rpartition("_")[::2] for name in names)
+    listed = ", ".join(f"{other} ({extractor})" for other, extractor in there) or "none"
+    others = ", ".join(dict.fromkeys(other for other, _ in there if other != modality))
+    return (
+        f"no {modality} features for {dataset}: looked for {source} (or .safetensors); there are: {listed}. "
+        "Put them there (README, 'Data')" + (f", or run without them: modalities=[{others}]." if others else ".")
+    )
+
+
+def _refuse_stale(store: Path, source: Path) -> None:
+    metadata = _read_metadata(store)
+    found = source.stat()
+    same = metadata["source_size"] == str(found.st_size)
+    if same and found.st_mtime_ns > store.stat().st_mtime_ns:
+        same = metadata["source_checksum"] == file_checksum(source)
+    if not same:
+        raise InputError(f"{store} was made of another file than {source}: run `{CONVERT}` again, or remove one.")
+
+
+def file_checksum(path: Path) -> str:
+    """BLAKE2b of a file's bytes, 32 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def source_checksum(path: Path) -> str:
+    """The checksum `read_features` would give, without reading the features of a store."""
+    return _read_metadata(path)["source_checksum"] if path.suffix == ".safetensors" else file_checksum(path)
+
+
+def read_features(path: Path) -> FeatureSet:
+    """The features of a `.npy` file or of a store.
+
+    Several clips per segment (t, n, c) are averaged over n in float32; float64 becomes float32; anything that is not
+    an array of segment features is left as it is, for `problems_of` to name.
+    """
+    if path.suffix == ".safetensors":
+        return _read_store(path)
+    arrays = {video: _segments(array) for video, array in load_npy_dict(path).items()}
+    return FeatureSet(arrays, file_checksum(path), path)
+
+
+def _segments(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind != "f":
+        return array
+    with np.errstate(over="ignore"):
+        if array.ndim == 3 and array.shape[1]:
+            array = array.mean(axis=1, dtype=np.float32)
+        wanted = np.float16 if array.dtype.itemsize == 2 else np.float32
+        array = array.astype(wanted, copy=False)
+    array.flags.writeable = False
+    return array
+
+
+def problems_of(features: FeatureSet, *, modality: str, width: int, videos: Iterable[str]) -> list[str]:
+    """What keeps these videos from being used: one sentence per kind of problem, with the videos it concerns."""
+    found: dict[str, list[str]] = {}
+    wanted = list(videos)
+    for video in wanted:
+        kind = _problem(features.arrays.get(video), width, modality)
+        if kind:
+            found.setdefault(kind, []).append(video)
+    return [
+        f"{features.path}: the {modality} features of {len(names)} of {len(wanted)} videos ({_listed(names)}) {kind}."
+        for kind, names in found.items()
+    ]
+
+
+def _problem(array: np.ndarray | None, width: int, modality: str) -> str:
+    if array is None:
+        return "are missing: add them, or take these videos out of the label files"
+    if array.dtype.kind != "f":
+        return f"are of type {array.dtype}: expected float16 or float32"
+    if array.ndim != 2:
+        return f"have {array.ndim} dimensions: expected (segments, width) or (segments, clips, width)"
+    if not len(array):
+        return "have no segment: extract them again"
+    if array.shape[1] != width:
+        return f"are {array.shape[1]} wide: asked for {width} (features.{modality}.width)"
+    if not np.isfinite(array).all():
+        return "hold values that are not finite: extract them again"
+    return ""
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:NAMED_VIDEOS]) + (", ..." if len(names) > NAMED_VIDEOS else "")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Hands out a temporary file to write, which takes the name `path` on success and is removed on any failure.
+
+    Raises InputError when the system refuses: no permission, no space left.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}.") from error
+
+
+def write_store(features: FeatureSet, path: Path, *, extractor: str) -> None:
+    """Writes the features of a `.npy` file as a store: packed segments, offsets, and where they come from.
+
+    Raises InputError when the arrays are not all (t, c) of one width and type, or the store cannot be written.
+    """
+    kinds = {(array.dtype.name, *array.shape[1:]) for array in features.arrays.values()}
+    if len(kinds) != 1 or not all(len(kind) == 2 and kind[0] in ("float16", "float32") for kind in kinds):
+        found = ", ".join(" x ".join(map(str, kind)) for kind in sorted(kinds, key=str)) or "nothing"
+        raise InputError(
+            f"{features.path} cannot become a store: needs (t, c) of one width, float16 or float32; found {found}."
+        )
+    arrays = list(features.arrays.values())
+    tensors = {
+        "features": np.concatenate(arrays),
+        "offsets": np.cumsum([0, *map(len, arrays)], dtype=np.int64),
+    }
+    metadata = {
+        "version": STORE_VERSION,
+        "extractor": extractor,
+        "names": json.dumps(list(features.arrays)),
+        "source_name": features.path.name,
+        "source_size": str(features.path.stat().st_size),
+        "source_checksum": features.checksum,
+    }
+    metadata["checksum"] = _payload_checksum(metadata, tensors["offsets"], tensors["features"])
+    with written_whole(path) as temporary:
+        temporary.write_bytes(save(tensors, metadata))
+
+
+def _read_store(path: Path) -> FeatureSet:
+    metadata = _read_metadata(path)
+    with path.open("rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(start - 8))
+
+    def mapped(name: str, dtype: str) -> np.ndarray:
+        spot = header[name]
+        shape = tuple(spot["shape"])
+        return np.memmap(path, dtype, mode="r", offset=start + spot["data_offsets"][0], shape=shape).view(np.ndarray)
+
+    try:
+        packed = mapped("features", {"F16": "<f2", "F32": "<f4"}[header["features"]["dtype"]])
+        offsets = mapped("offsets", "<i8")
+        if metadata["checksum"] != _payload_checksum(metadata, offsets, packed):
+            raise ValueError("its checksum does not match")
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}): run `{CONVERT}` again, or remove it.") from None
+    bounds = zip(json.loads(metadata["names"]), offsets[:-1], offsets[1:], strict=True)
+    return FeatureSet({video: packed[start:end] for video, start, end in bounds}, metadata["source_checksum"], path)
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except FileNotFoundError:
+        raise InputError(f"no feature file: looked for {path}.") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is damaged or cut off ({error}): run `{CONVERT}` again, or remove it.") from None
+    if metadata.get("version") != STORE_VERSION or not metadata.keys() >= METADATA:
+        raise InputError(f"{path} was not written by this version of `{CONVERT}`: run it again, or remove the file.")
+    return metadata
+
+
+def _payload_checksum(metadata: Mapping[str, str], offsets: np.ndarray, packed: np.ndarray) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    described = sorted((key, text) for key, text in metadata.items() if key != "checksum")
+    digest.update(json.dumps(described).encode())
+    digest.update(offsets.tobytes())
+    digest.update(np.ascontiguousarray(packed).view(np.uint8).data)
+    return digest.hexdigest()

@@ -1,0 +1,226 @@
+"""The data module for videos with a score: Rhythmic Gymnastics, Fis-V, UI-PRMD and whatever has that layout."""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from pamfn.data.annotations import read_scores
+from pamfn.data.features import FeatureSet, feature_file, problems_of, read_features, source_checksum
+from pamfn.data.videos import Crops, Videos, WholeVideos, stratified_holdout
+from pamfn.errors import InputError
+
+log = logging.getLogger(__name__)
+
+TOLERANCE = 2
+"""Segments by which the streams of a video may differ; they are then all cut to the shortest."""
+
+
+class ScoreDataModule(L.LightningDataModule):
+    """Splits `train` (what is trained on), `holdout` (a score-stratified part of train, or none) and `test`.
+
+    Args:
+        name: what is predicted, as it appears in results. dataset: folder and feature-file prefix.
+        train, test: label files under `data_dir`. columns: their columns, the video's name first.
+        score: the column to predict, in points. select: keep only videos whose name starts with it.
+        max_score: points that make a score of 1. crop: segments of a training crop.
+        features: {modality: {"extractor": ..., "width": ...}} in order.
+        batch_size: of training. test_batch_size: of whole videos. holdout: fraction of train held out.
+        min_segments: shortest video the network can take.
+
+    Raises:
+        InputError: with every problem of the label and feature files, on `setup`.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        dataset: str,
+        train: str,
+        test: str,
+        columns: Sequence[str],
+        score: str,
+        max_score: float,
+        crop: int,
+        features: Mapping[str, Mapping[str, str | int]],
+        data_dir: str,
+        select: str = "",
+        batch_size: int = 32,
+        test_batch_size: int = 16,
+        holdout: float = 0.0,
+        min_segments: int = 4,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.name, self.dataset, self.score, self.select = name, dataset, score, select
+        self.files, self.columns, self.max_score = {"train": train, "test": test}, list(columns), max_score
+        self.features, self.data_dir = {m: dict(f) for m, f in features.items()}, Path(data_dir)
+        self.crop, self.min_segments = crop, min_segments
+        self.batch_size, self.test_batch_size, self.holdout, self.seed = batch_size, test_batch_size, holdout, seed
+        self.splits: dict[str, Videos] = {}
+        self.checksums: dict[str, str] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads and checks everything, once."""
+        if self.splits:
+            return
+        problems: list[str] = []
+        scores = {split: self.scores(split, problems) for split in self.files}
+        both = set(scores["train"]) & set(scores["test"])
+        if both:
+            problems.append(f"{self.dataset}: {len(both)} videos are in train and in test: {some(sorted(both))}.")
+        streams = self.streams([v for names in scores.values() for v in names], problems)
+        if problems:
+            raise InputError(problems)
+        whole = {split: self.pack(names, streams) for split, names in scores.items()}
+        held = stratified_holdout(whole["train"].points.tolist(), self.holdout, self.seed) if self.holdout else []
+        kept = sorted(set(range(len(whole["train"]))) - set(held))
+        self.splits = {"train": whole["train"].subset(kept), "test": whole["test"]}
+        if held:
+            self.splits["holdout"] = whole["train"].subset(held)
+        if len(kept) < 2:
+            raise InputError(f"{self.name}: {len(kept)} videos to train on; at least 2 are needed.")
+
+    def scores(self, split: str, problems: list[str]) -> dict[str, float]:
+        """Points of a split's videos, or nothing and its problems."""
+        path = self.data_dir / self.files[split]
+        try:
+            scores = read_scores(path, columns=self.columns, score=self.score, select=self.select)
+        except InputError as error:
+            problems.extend(error.problems)
+            return {}
+        beyond = [v for v, points in scores.items() if not 0 <= points <= self.max_score]
+        if beyond:
+            problems.append(
+                f"{path}: {len(beyond)} scores are outside 0..{self.max_score:g} (data.max_score): {some(beyond)}."
+            )
+        self.checksums[self.files[split]] = checksum(scores)
+        return scores
+
+    def streams(self, videos: Sequence[str], problems: list[str]) -> dict[str, FeatureSet]:
+        """Feature files of every modality, checked for these videos."""
+        streams: dict[str, FeatureSet] = {}
+        for modality, spec in self.features.items():
+            try:
+                path = feature_file(self.data_dir, self.dataset, modality, str(spec["extractor"]))
+                streams[modality] = read_features(path)
+            except InputError as error:
+                problems.extend(error.problems)
+                continue
+            found = problems_of(streams[modality], modality=modality, width=int(spec["width"]), videos=videos)
+            problems.extend(found)
+            self.checksums[f"features/{path.stem}"] = streams[modality].checksum
+        if not problems:
+            self.check_lengths(videos, streams, problems)
+        return streams
+
+    def check_lengths(self, videos: Sequence[str], streams: Mapping[str, FeatureSet], problems: list[str]) -> None:
+        """The streams of a video must agree on its number of segments, but for `TOLERANCE`."""
+        lengths = {v: [len(s.arrays[v]) for s in streams.values()] for v in videos}
+        apart = [v for v, t in lengths.items() if max(t) - min(t) > TOLERANCE]
+        short = [v for v, t in lengths.items() if min(t) < self.min_segments]
+        names = ", ".join(streams)
+        if apart:
+            told = "; ".join(f"{v}: {lengths[v]}" for v in apart[:5])
+            problems.append(
+                f"{self.dataset}: {len(apart)} videos have different numbers of segments in {names} ({told}). "
+                f"Up to {TOLERANCE} are cut to the shortest; extract them again with one segment length."
+            )
+        if short:
+            problems.append(
+                f"{self.dataset}: {len(short)} videos are shorter than the {self.min_segments} segments that the "
+                f"network needs: {some(short)}."
+            )
+        cut = [v for v, t in lengths.items() if 0 < max(t) - min(t) <= TOLERANCE]
+        if cut:
+            log.info("%s: %d videos cut to their shortest stream (by at most %d)", self.dataset, len(cut), TOLERANCE)
+
+    def pack(self, scores: Mapping[str, float], streams: Mapping[str, FeatureSet]) -> Videos:
+        """One packed tensor a modality."""
+        length = [min(len(s.arrays[v]) for s in streams.values()) for v in scores]
+        packed = {
+            m: torch.from_numpy(np.concatenate([s.arrays[v][:t] for v, t in zip(scores, length, strict=True)]))
+            for m, s in streams.items()
+        }
+        segments = torch.tensor(length)
+        points = torch.tensor(list(scores.values()), dtype=torch.float64)
+        target = (points / self.max_score).float()
+        start = segments.cumsum(0) - segments
+        return Videos(list(scores), packed, start, segments, points, target, torch.arange(len(scores)))
+
+    def present_checksums(self) -> dict[str, str]:
+        """Identity of the label and feature files that are there now, without reading features."""
+        if self.splits:
+            return self.checksums
+        found: dict[str, str] = {}
+        for split, name in self.files.items():
+            with suppress(InputError):
+                path = self.data_dir / self.files[split]
+                found[name] = checksum(
+                    read_scores(path, columns=self.columns, score=self.score, select=self.select)
+                )
+        for modality, spec in self.features.items():
+            with suppress(InputError):
+                path = feature_file(self.data_dir, self.dataset, modality, str(spec["extractor"]))
+                found[f"features/{path.stem}"] = source_checksum(path)
+        return found
+
+    def only(self, modalities: Sequence[str]) -> "ScoreDataModule":
+        """The same data with some of the modalities; nothing is read again."""
+        self.setup()
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.trainer = None
+        other.splits = {split: videos.modalities(modalities) for split, videos in self.splits.items()}
+        return other
+
+    @property
+    def score_range(self) -> float:
+        """Highest minus lowest points of all labelled videos, the scale of the relative L2 distance."""
+        points = torch.cat([videos.points for videos in self.splits.values()])
+        return float(points.max() - points.min())
+
+    def on_device(self, split: str) -> Videos:
+        """The split where the trainer computes, if it takes less than half of that device's free memory."""
+        videos = self.splits[split]
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if sum(nbytes(x) for x in videos.packed.values()) > free / 2:
+                return videos
+        self.splits[split] = videos.to(device)
+        return self.splits[split]
+
+    def train_dataloader(self) -> Crops:
+        return Crops(self.on_device("train"), segments=self.crop, batch_size=self.batch_size, seed=self.seed)
+
+    def val_dataloader(self) -> list[WholeVideos]:
+        """The splits scored after every epoch, in the order of `evaluated`."""
+        return [WholeVideos(self.on_device(split), batch_size=self.test_batch_size) for split in self.evaluated]
+
+    @property
+    def evaluated(self) -> list[str]:
+        """Names of the splits scored after every epoch."""
+        return [split for split in ("holdout", "test") if split in self.splits]
+
+
+def nbytes(x: Tensor) -> int:
+    return x.numel() * x.element_size()
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first few names, and that there are more."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def checksum(scores: Mapping[str, float]) -> str:
+    """Identity of what was read from a label file."""
+    text = "\n".join(f"{v} {points!r}" for v, points in scores.items())
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

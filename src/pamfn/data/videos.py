@@ -1,0 +1,130 @@
+"""Videos as tensors: every segment of every video in one packed tensor a modality, batches cut out of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """features {modality: (b, t, c)} float32, lengths (b,) or None when nothing is padded away, target (b,) in [0, 1].
+
+    `index` (b,): positions in the split. `lengths` is None for training crops: their zero padding counts as segments,
+    as in the paper.
+    """
+
+    features: dict[str, Tensor]
+    lengths: Tensor | None
+    target: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class Videos:
+    """The videos of one split.
+
+    `packed` {modality: (n, c)}: the segments of all videos one after another, in the dtype they were stored in.
+    `start`, `length` (v,): where a video's segments are. `points` (v,): judges' scores. `target` (v,): in [0, 1].
+    `key` (v,): a video's position in its label file; its random crops and test noise follow from it.
+    """
+
+    names: list[str]
+    packed: dict[str, Tensor]
+    start: Tensor
+    length: Tensor
+    points: Tensor
+    target: Tensor
+    key: Tensor
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def subset(self, index: Sequence[int]) -> "Videos":
+        """The videos at these positions; the packed segments are shared."""
+        rows = torch.as_tensor(index, dtype=torch.long, device=self.start.device)
+        picked = {f: getattr(self, f)[rows] for f in ("start", "length", "points", "target", "key")}
+        return replace(self, names=[self.names[i] for i in index], **picked)
+
+    def modalities(self, names: Sequence[str]) -> "Videos":
+        """The same videos with some of the modalities."""
+        return replace(self, packed={m: self.packed[m] for m in names})
+
+    def to(self, device: torch.device) -> "Videos":
+        """The same videos on a device."""
+        moved = {f: getattr(self, f).to(device) for f in ("start", "length", "points", "target", "key")}
+        return replace(self, packed={m: x.to(device) for m, x in self.packed.items()}, **moved)
+
+    def cut(self, index: Tensor, first: Tensor, segments: int) -> dict[str, Tensor]:
+        """`segments` segments from `first` on of the videos at `index`, zeros after their end: (b, segments, c)."""
+        offset = first[:, None] + torch.arange(segments, device=first.device)  # (b, t)
+        length = self.length[index, None]
+        rows = self.start[index, None] + offset.minimum(length - 1)
+        padding = None if bool((length >= first[:, None] + segments).all()) else (offset >= length)[..., None]
+        cut = {m: x[rows].float() for m, x in self.packed.items()}
+        return cut if padding is None else {m: x.masked_fill_(padding, 0) for m, x in cut.items()}
+
+
+class Crops:
+    """Training batches of one epoch: shuffled videos, one random crop each, the same for every modality.
+
+    Order and crops follow from (seed, epoch, video) alone. A last batch of a single video is dropped, since BatchNorm
+    cannot train on it. `epoch` is asked for at the start of every pass.
+    """
+
+    def __init__(self, videos: Videos, *, segments: int, batch_size: int, seed: int) -> None:
+        self.videos, self.segments, self.batch_size, self.seed = videos, segments, batch_size, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this on `sampler` before every epoch."""
+        self.epoch = epoch
+
+    @property
+    def sampler(self) -> "Crops":
+        return self
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.videos), self.batch_size)
+        return full + (rest > 1)
+
+    def first_segments(self) -> Tensor:
+        """First segment (v,) of every video's crop in this epoch; 0 for videos no longer than a crop."""
+        draws = np.random.default_rng([self.seed, self.epoch]).random(int(self.videos.key.max()) + 1)
+        u = torch.from_numpy(draws).to(self.videos.start.device)[self.videos.key]
+        return (u * (self.videos.length - self.segments + 1).clamp_min(1)).long()
+
+    def __iter__(self) -> Iterator[Batch]:
+        first = self.first_segments()
+        order = np.random.default_rng([self.seed, self.epoch, 1]).permutation(len(self.videos))
+        shuffled = torch.from_numpy(order).to(first.device)
+        for index in shuffled.split(self.batch_size)[: len(self)]:
+            features = self.videos.cut(index, first[index], self.segments)
+            yield Batch(features, None, self.videos.target[index], index)
+
+
+class WholeVideos:
+    """Test batches: every segment of every video; videos of similar length share a batch and are masked."""
+
+    def __init__(self, videos: Videos, *, batch_size: int) -> None:
+        self.videos = videos
+        self.batches = videos.length.argsort(stable=True).split(batch_size)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for index in self.batches:
+            lengths = self.videos.length[index]
+            features = self.videos.cut(index, torch.zeros_like(index), int(lengths.max()))
+            padded = None if bool((lengths == lengths[0]).all()) else lengths
+            yield Batch(features, padded, self.videos.target[index], index)
+
+
+def stratified_holdout(points: Sequence[float], fraction: float, seed: int) -> list[int]:
+    """Positions held out of training: one at random from each of round(v * fraction) equal strata of the score."""
+    strata = np.array_split(np.argsort(points, kind="stable"), max(round(len(points) * fraction), 1))
+    generator = np.random.default_rng([seed, 2])
+    return sorted(int(generator.choice(stratum)) for stratum in strata)

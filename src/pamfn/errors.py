@@ -1,0 +1,14 @@
+"""The one exception a user sees: a mistake in what was asked or provided, told in sentences."""
+
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """A mistake in the input: every problem is one sentence that says what was asked, what was found, what to do.
+
+    Commands print it without a traceback and exit with status 1.
+    """
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))

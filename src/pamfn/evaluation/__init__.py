@@ -1,0 +1,1 @@
+"""Metrics, protocols and figures of finished runs."""

@@ -1,0 +1,38 @@
+"""How well predicted scores agree with the judges'."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+METRICS = ("srcc", "kendall", "pearson", "rl2", "mse", "mae")
+
+
+def score_metrics(true: Sequence[float], predicted: Sequence[float], score_range: float) -> dict[str, float]:
+    """Agreement of predicted with true points.
+
+    srcc, kendall (tau-b) and pearson in [-1, 1], nan when either side is constant; rl2, the relative L2 distance x 100:
+    100 mean(((true - predicted) / score_range) ** 2), score_range being highest minus lowest true points of the whole
+    data set; mse in points squared, mae in points.
+    """
+    y, p = np.asarray(true, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    error = p - y
+    correlations = dict.fromkeys(METRICS[:3], float("nan"))
+    if np.ptp(y) > 0 and np.ptp(p) > 0:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", stats.NearConstantInputWarning)
+            correlations["srcc"] = float(stats.spearmanr(y, p).statistic)
+            correlations["kendall"] = float(stats.kendalltau(y, p).statistic)
+            correlations["pearson"] = float(stats.pearsonr(y, p).statistic)
+    return {
+        **correlations,
+        "rl2": float(100 * np.mean((error / score_range) ** 2)),
+        "mse": float(np.mean(error**2)),
+        "mae": float(np.mean(np.abs(error))),
+    }
+
+
+def fisher_mean(correlations: Sequence[float]) -> float:
+    """Mean of correlations in Fisher-z space: tanh(mean(atanh(rho))), the paper's average over actions."""
+    return float(np.tanh(np.mean(np.arctanh(np.asarray(correlations, dtype=np.float64)))))

@@ -1,0 +1,96 @@
+"""The modality-specific branch: one network per modality, pretrained alone in stage 1."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pamfn.models.layers import SequenceConv, SequenceNorm, pool, valid_segments
+
+
+class BranchOutput(NamedTuple):
+    """score (b,) in [0, 1] and maps [(b, t, d), (b, t // 2, d), ..., (b, 1, d)]."""
+
+    score: Tensor
+    maps: list[Tensor]
+
+
+class Embedding(nn.Module):
+    """Two pointwise layers: (b, t, c) -> (b, t, d)."""
+
+    def __init__(self, width: int, hidden: int, d_model: int, dropout: float) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(width, hidden)
+        self.norm1 = SequenceNorm(hidden)
+        self.linear2 = nn.Linear(hidden, d_model)
+        self.norm2 = SequenceNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        x = F.relu(self.norm1(self.linear1(x), valid))
+        return self.dropout(F.relu(self.norm2(self.linear2(x), valid)))
+
+
+class ResidualBlock(nn.Module):
+    """x + C2(C1(x)) with C = convolution, BatchNorm, GELU: (b, t, d) -> (b, t, d)."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.conv1 = SequenceConv(d_model, d_model)
+        self.norm1 = SequenceNorm(d_model)
+        self.conv2 = SequenceConv(d_model, d_model)
+        self.norm2 = SequenceNorm(d_model)
+
+    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        y = F.gelu(self.norm1(self.conv1(x, valid), valid))
+        return x + F.gelu(self.norm2(self.conv2(y, valid), valid))
+
+
+class ModalityBranch(nn.Module):
+    """Residual temporal blocks over segment features; time halves after each but the last, which averages it.
+
+    Shapes: features (b, t, c) -> score (b,) in [0, 1] and num_stages + 1 maps (b, t, d), (b, t // 2, d), ..., (b, 1, d).
+    `lengths` (b,): number of real segments of each video when videos of different length share the batch.
+    Source: section III-B of the paper; spec section 2. t must be at least 2 ** (num_stages - 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        d_model: int = 256,
+        hidden: int = 512,
+        num_stages: int = 3,
+        dropout: float = 0.3,
+        head_dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.d_model = d_model
+        self.embedding = Embedding(width, hidden, d_model, dropout)
+        self.blocks = nn.ModuleList(ResidualBlock(d_model) for _ in range(num_stages))
+        self.head_dropout = nn.Dropout(head_dropout)
+        self.head = nn.Linear(d_model, 1)
+
+    def maps(self, features: Tensor, lengths: Tensor | None = None) -> list[Tensor]:
+        """The features handed to the fusion network: [x_0, ..., x_N]."""
+        valid = None if lengths is None else valid_segments(lengths, features.shape[1])
+        x = self.embedding(features, valid)
+        maps = [x]
+        for i, block in enumerate(self.blocks):
+            last = i == len(self.blocks) - 1
+            x = pool(block(x, valid), last=last, valid=valid)
+            maps.append(x)
+            if lengths is not None:
+                lengths = lengths // 2
+                valid = valid_segments(lengths, x.shape[1])
+        return maps
+
+    def forward(self, features: Tensor | Mapping[str, Tensor], lengths: Tensor | None = None) -> BranchOutput:
+        """Score and maps of features (b, t, c), which may come as the only entry of a dict."""
+        if not isinstance(features, Tensor):
+            (features,) = features.values()
+        maps = self.maps(features, lengths)
+        score = torch.sigmoid(self.head(self.head_dropout(maps[-1]))).flatten()
+        return BranchOutput(score, maps)

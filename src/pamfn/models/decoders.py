@@ -1,0 +1,78 @@
+"""The two feature decoders: cross-attention of one query over a few tokens, at every time step on its own."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class TokenAttention(nn.Module):
+    """One query attends over k tokens of its own time step; weights = softmax(sign * Q K^T / sqrt(d_head) + mask).
+
+    Shapes: query (b, t, d), tokens (b, t, k, d), mask (b, t, k) -> output (b, t, d), weights (b, t, h, k).
+    Source: equations 3-4 of the paper. There is no output projection, and dropout acts on the weights.
+
+    Keys and values are never formed: with a single query, q . (W_k x) = (W_k^T q) . x and sum_k w_k (W_v x_k) =
+    W_v (sum_k w_k x_k), so two projections a time step do the work of 2 k.
+    """
+
+    def __init__(self, d_model: int, heads: int, dropout: float, sign: float) -> None:
+        super().__init__()
+        if d_model % heads:
+            raise ValueError(f"d_model {d_model} is not divisible by {heads} heads")
+        self.heads = heads
+        self.scale = sign / math.sqrt(d_model // heads)
+        self.query = nn.Linear(d_model, d_model)
+        self.key = nn.Linear(d_model, d_model)
+        self.value = nn.Linear(d_model, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, query: Tensor, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        q = self.query(query).unflatten(-1, (self.heads, -1))  # (b, t, h, e)
+        key = self.key.weight.unflatten(0, (self.heads, -1))  # (h, e, d)
+        value = self.value.weight.unflatten(0, (self.heads, -1))
+        key_bias = torch.einsum("bthe,he->bth", q, self.key.bias.unflatten(0, (self.heads, -1)))
+        scores = torch.matmul(torch.einsum("bthe,hed->bthd", q, key), tokens.transpose(-1, -2)) + key_bias[..., None]
+        scores = scores * self.scale
+        if mask is not None:
+            scores = scores + mask[:, :, None]
+        weights = scores.softmax(dim=-1)
+        dropped = self.dropout(weights)
+        mixed = torch.matmul(dropped, tokens)  # (b, t, h, d)
+        bias = self.value.bias.unflatten(0, (self.heads, -1)) * dropped.sum(dim=-1, keepdim=True)
+        return (torch.einsum("bthd,hed->bthe", mixed, value) + bias).flatten(-2), weights
+
+
+class ModalitySpecificFeatureDecoder(nn.Module):
+    """MSFD: what the modalities hold and the mixed branch does not yet (the least similar, hence the minus sign).
+
+    Shapes: mixed (b, t, d), current features (b, t, m, d) -> s (b, t, d), weights (b, t, h, m).
+    Source: section III-C, equations 2-4.
+    """
+
+    def __init__(self, d_model: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.projection = nn.Linear(d_model, d_model)
+        self.attention = TokenAttention(d_model, heads, dropout, sign=-1.0)
+
+    def forward(self, mixed: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:
+        return self.attention(self.projection(mixed), current)
+
+
+class CrossModalFeatureDecoder(nn.Module):
+    """CMFD: what the enabled FusionNets found and neither mixed nor modality-specific features hold.
+
+    Shapes: mixed c and decoded s (b, t, d), cross-modal features (b, t, k, d), mask (b, t, k) -> f (b, t, d), weights.
+    Source: section III-E, equation 11. `double_negation` is the released code's reading: the query is negated once
+    more, so that it attends to the most similar (NOTES.md, row 1).
+    """
+
+    def __init__(self, d_model: int, heads: int, dropout: float, double_negation: bool) -> None:
+        super().__init__()
+        self.double_negation = double_negation
+        self.projection = nn.Linear(2 * d_model, d_model)
+        self.attention = TokenAttention(d_model, heads, dropout, sign=-1.0)
+
+    def forward(self, mixed: Tensor, decoded: Tensor, cross_modal: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        query = self.projection(torch.cat([mixed, decoded], dim=-1))
+        return self.attention(-query if self.double_negation else query, cross_modal, mask)

@@ -1,0 +1,96 @@
+"""The Adaptive Fusion Module: K FusionNets and the PolicyNet that decides which of them act in a time step."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pamfn.models.layers import SequenceConv, SequenceNorm, pool
+
+
+class FusionNets(nn.Module):
+    """All K FusionNets as one computation; network k weighs the modalities in its own way and refines the sum.
+
+    Shapes: features (b, t, m, d) -> cross-modal features (b, t', k, d), with t' = t // 2 or 1 (last stage).
+    Source: section III-D, equations 5-6. `shared_attention`: the first layer of the attention network is shared by the
+    K networks, as in the released code, instead of one each as the text says (NOTES.md, row 10).
+    """
+
+    def __init__(self, d_model: int, modalities: int, networks: int, shared_attention: bool) -> None:
+        super().__init__()
+        self.networks = networks
+        self.copies = 1 if shared_attention else networks
+        groups = modalities * self.copies
+        self.attention1 = SequenceConv(modalities * d_model, groups * d_model, kernel=1, groups=modalities)
+        self.attention_norm = SequenceNorm(groups * d_model)
+        self.attention2 = SequenceConv(groups * d_model, modalities * networks, kernel=1, groups=groups)
+        self.conv1 = SequenceConv(networks * d_model, networks * d_model, groups=networks)
+        self.norm1 = SequenceNorm(networks * d_model)
+        self.conv2 = SequenceConv(networks * d_model, networks * d_model, groups=networks)
+        self.norm2 = SequenceNorm(networks * d_model)
+
+    def forward(self, features: Tensor, *, last: bool, valid: Tensor | None = None) -> Tensor:
+        b, t, m, d = features.shape
+        hidden = F.relu(self.attention_norm(self.attention1(features.flatten(2)), valid), inplace=True)
+        weights = self.attention2(hidden).reshape(b, t, m, self.networks).softmax(dim=2)
+        fused = torch.matmul(weights.transpose(2, 3), features).flatten(2)  # (b, t, k * d)
+        refined = F.relu(self.norm1(self.conv1(fused, valid), valid), inplace=True)
+        refined = F.relu(self.norm2(self.conv2(refined, valid), valid), inplace=True)
+        return pool(fused + refined, last=last, valid=valid).unflatten(2, (self.networks, d))
+
+
+class PolicyNet(nn.Sequential):
+    """Logits of the decision, before pooling: (b, t, m * d) -> (b, t, k).
+
+    Source: equation 7. Two fully-connected layers in the text, one in the released code (NOTES.md, row 2).
+    """
+
+    def __init__(self, d_model: int, modalities: int, networks: int, layers: int) -> None:
+        if layers not in (1, 2):
+            raise ValueError(f"policy_layers is 1 (released code) or 2 (paper), not {layers}")
+        width = modalities * d_model
+        hidden = [nn.Linear(width, d_model), nn.ReLU()] if layers == 2 else []
+        super().__init__(*hidden, nn.Linear(d_model if hidden else width, networks))
+
+
+class FusionOutput(NamedTuple):
+    """Cross-modal features (b, t', k, d), mask (b, t', k) of 0 / -1e9, logits (b, t', k), decision u (b, t') in 1..k."""
+
+    features: Tensor
+    mask: Tensor
+    logits: Tensor
+    decision: Tensor
+
+
+def ranked_mask(logits: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+    """Mask of the ranked rule (FusionNets 1..u enabled) and u = argmax of the (noisy) logits, both from (b, t, k).
+
+    Equations 9, 10 and 12: the forward pass is a hard decision, the gradient that of softmax(logits / temperature).
+    """
+    soft = (logits / temperature).softmax(dim=-1)
+    decision = logits.argmax(dim=-1)
+    disabled = torch.arange(logits.shape[-1], device=logits.device) > decision[..., None]
+    return disabled * -1e9 + (soft - soft.detach()), decision + 1
+
+
+class AdaptiveFusion(nn.Module):
+    """AFM: K FusionNets and their PolicyNet over the previous stage's features.
+
+    Shapes: features (b, t, m, d), noise (b, t', k) or None -> `FusionOutput` at t' = t // 2 or 1 (last stage).
+    Source: section III-D. `noise` is added to the logits before the decision; without it the decision is their argmax.
+    """
+
+    def __init__(
+        self, d_model: int, modalities: int, networks: int, *, policy_layers: int, shared_attention: bool
+    ) -> None:
+        super().__init__()
+        self.fusion_nets = FusionNets(d_model, modalities, networks, shared_attention)
+        self.policy = PolicyNet(d_model, modalities, networks, policy_layers)
+
+    def forward(
+        self, features: Tensor, temperature: Tensor, noise: Tensor | None, *, last: bool, valid: Tensor | None = None
+    ) -> FusionOutput:
+        logits = pool(self.policy(features.flatten(2)), last=last, valid=valid)
+        mask, decision = ranked_mask(logits if noise is None else logits + noise, temperature)
+        return FusionOutput(self.fusion_nets(features, last=last, valid=valid), mask, logits, decision)

@@ -1,0 +1,274 @@
+"""PAMFN: pretrained modality branches, and a mixed branch that fuses them stage by stage."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pamfn.models.branch import ModalityBranch
+from pamfn.models.decoders import CrossModalFeatureDecoder, ModalitySpecificFeatureDecoder
+from pamfn.models.fusion import AdaptiveFusion
+from pamfn.models.layers import SequenceConv, SequenceNorm, pool, valid_segments
+
+
+class StageOutput(NamedTuple):
+    """What one stage decided, for figures and parity; t' is the stage's length.
+
+    decoded s and cross_modal f (b, t', d), mixed [c; s; f] (b, t', 3 d), modality_weights (b, t', h, m),
+    fusion_weights (b, t', h, k), logits (b, t', k), decision u (b, t') in 1..k.
+    """
+
+    decoded: Tensor
+    cross_modal: Tensor
+    mixed: Tensor
+    modality_weights: Tensor
+    fusion_weights: Tensor
+    logits: Tensor
+    decision: Tensor
+
+
+class PAMFNOutput(NamedTuple):
+    """score (b,) in [0, 1] and what each stage decided."""
+
+    score: Tensor
+    stages: list[StageOutput]
+
+
+class MixedBlock(nn.Module):
+    """The mixed branch's own residual block: (b, t, 3 d) -> (b, t, d)."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.conv1 = SequenceConv(3 * d_model, d_model)
+        self.norm1 = SequenceNorm(d_model)
+        self.conv2 = SequenceConv(d_model, d_model)
+        self.norm2 = SequenceNorm(d_model)
+        self.shortcut = nn.Linear(3 * d_model, d_model)
+        self.shortcut_norm = SequenceNorm(d_model)
+
+    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x, valid), valid))
+        y = F.relu(self.norm2(self.conv2(y, valid), valid))
+        return y + F.relu(self.shortcut_norm(self.shortcut(x), valid))
+
+
+class FusionStage(nn.Module):
+    """One stage of the mixed branch: mixed block, MSFD, AFM, CMFD."""
+
+    def __init__(
+        self,
+        d_model: int,
+        modalities: int,
+        *,
+        num_fusion_nets: int,
+        msfd_heads: int,
+        cmfd_heads: int,
+        attention_dropout: float,
+        double_negation: bool,
+        policy_layers: int,
+        shared_attention: bool,
+    ) -> None:
+        super().__init__()
+        self.block = MixedBlock(d_model)
+        self.msfd = ModalitySpecificFeatureDecoder(d_model, msfd_heads, attention_dropout)
+        self.fusion = AdaptiveFusion(
+            d_model, modalities, num_fusion_nets, policy_layers=policy_layers, shared_attention=shared_attention
+        )
+        self.cmfd = CrossModalFeatureDecoder(d_model, cmfd_heads, attention_dropout, double_negation)
+
+    def forward(
+        self,
+        mixed: Tensor,
+        previous: Tensor,
+        current: Tensor,
+        temperature: Tensor,
+        noise: Tensor | None,
+        valid: tuple[Tensor | None, Tensor | None],
+        *,
+        last: bool,
+    ) -> StageOutput:
+        """mixed (b, t', 3 d), previous (b, t, m, d), current (b, t', m, d), masks of t and of t'."""
+        mixed = self.block(mixed, valid[1])
+        decoded, modality_weights = self.msfd(mixed, current)
+        fusion = self.fusion(previous, temperature, noise, last=last, valid=valid[0])
+        cross_modal, fusion_weights = self.cmfd(mixed, decoded, fusion.features, fusion.mask)
+        out = torch.cat([mixed, decoded, cross_modal], dim=-1)
+        return StageOutput(decoded, cross_modal, out, modality_weights, fusion_weights, fusion.logits, fusion.decision)
+
+
+class RegressionHead(nn.Sequential):
+    """Linear, BatchNorm, ReLU, dropout 0.5, linear, sigmoid: (b, 3 d) -> (b, 1)."""
+
+    def __init__(self, d_model: int, reduction: int, dropout: float) -> None:
+        width = d_model // reduction
+        super().__init__(
+            nn.Dropout(dropout),
+            nn.Linear(3 * d_model, width),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(width, 1),
+            nn.Sigmoid(),
+        )
+
+
+class PAMFN(nn.Module):
+    """Progressive Adaptive Multimodal Fusion Network over any number of modalities.
+
+    Shapes: features {modality: (b, t, c_m)} -> score (b,) in [0, 1]. `lengths` (b,): number of real segments of each
+    video when videos of different length share the batch. t must be at least 2 ** (num_stages - 1), and the number of
+    stages and the width d are the branches'.
+    Source: section III of the paper.
+
+    Args:
+        branches: the (pretrained) branch of every modality, in order.
+        num_fusion_nets: K. head_reduction: r, the head's hidden width is d_model / r.
+        finetune: branches that stage 2 goes on training; the others are fixed.
+        frozen: mode of the fixed branches while training: `eval` (fixed, as the text says) or `train` (no gradient,
+            but BatchNorm statistics drift and dropout stays on, as in the released code; NOTES.md, row 6).
+        double_negation, policy_layers, shared_attention, temperature: readings of the text or the released code
+            (NOTES.md, rows 1, 2, 10, 9).
+        decoding: the decision at test time: `argmax` of the logits, one `sample`, or the `mean` score of `samples`
+            samples (NOTES.md, row 3).
+    """
+
+    def __init__(
+        self,
+        *,
+        branches: Mapping[str, ModalityBranch],
+        num_fusion_nets: int = 10,
+        msfd_heads: int = 1,
+        cmfd_heads: int = 1,
+        head_reduction: int = 2,
+        head_dropout: float = 0.0,
+        feature_dropout: float = 0.5,
+        attention_dropout: float = 0.1,
+        finetune: Sequence[str] = ("audio",),
+        frozen: Literal["eval", "train"] = "eval",
+        double_negation: bool = False,
+        policy_layers: Literal[1, 2] = 2,
+        shared_attention: bool = False,
+        temperature: Literal["positive", "unconstrained"] = "positive",
+        initial_temperature: float = 10.0,
+        decoding: Literal["argmax", "sample", "mean"] = "argmax",
+        samples: int = 10,
+    ) -> None:
+        super().__init__()
+        first = next(iter(branches.values()))
+        self.d_model, self.num_stages, self.num_fusion_nets = first.d_model, len(first.blocks), num_fusion_nets
+        self.finetune, self.frozen = tuple(finetune), frozen
+        self.decoding, self.samples = decoding, samples
+        self.branches = nn.ModuleDict(branches)
+        self.stages = nn.ModuleList(
+            FusionStage(
+                self.d_model,
+                len(branches),
+                num_fusion_nets=num_fusion_nets,
+                msfd_heads=msfd_heads,
+                cmfd_heads=cmfd_heads,
+                attention_dropout=attention_dropout,
+                double_negation=double_negation,
+                policy_layers=policy_layers,
+                shared_attention=shared_attention,
+            )
+            for _ in range(self.num_stages)
+        )
+        self.feature_dropout = nn.Dropout(feature_dropout)
+        self.positive_temperature = temperature == "positive"
+        start = math.log(initial_temperature) if self.positive_temperature else initial_temperature
+        self.temperature = nn.Parameter(torch.tensor(start))
+        self.head = RegressionHead(self.d_model, head_reduction, head_dropout)
+        for name, network in self.branches.items():
+            network.requires_grad_(name in self.finetune)
+            network.head.requires_grad_(False)  # a branch's own score plays no part in stage 2
+
+    def train(self, mode: bool = True) -> "PAMFN":
+        """Training mode, with the fixed branches in the mode `frozen` names."""
+        super().train(mode)
+        for name, network in self.branches.items():
+            if name not in self.finetune and self.frozen == "eval":
+                network.eval()
+        return self
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Parameters that learn at the head's own rate."""
+        return list(self.head.parameters())
+
+    def branch_maps(self, features: Mapping[str, Tensor], lengths: Tensor | None) -> list[Tensor]:
+        """Branch features of every level, (b, t_i, m, d), dropped out; fixed branches give no gradient."""
+        maps = []
+        for name, network in self.branches.items():
+            with torch.set_grad_enabled(torch.is_grad_enabled() and name in self.finetune):
+                maps.append(network.maps(features[name], lengths))
+        return [self.feature_dropout(torch.stack(level, dim=2)) for level in zip(*maps, strict=True)]
+
+    def forward(
+        self, features: Mapping[str, Tensor], lengths: Tensor | None = None, noise: Sequence[Tensor] | None = None
+    ) -> PAMFNOutput:
+        """Scores and decisions. `noise`: Gumbel noise (b, t', k) of each stage; drawn here in training mode."""
+        levels = self.branch_maps(features, lengths)
+        valid = self.valid_levels(levels, lengths)
+        if noise is None and self.training:
+            noise = [gumbel((*x.shape[:2], self.num_fusion_nets), like=x) for x in levels[1:]]
+        temperature = self.temperature.exp() if self.positive_temperature else self.temperature
+        mixed = levels[0].new_zeros(*levels[1].shape[:2], 3 * self.d_model)
+        stages: list[StageOutput] = []
+        for i, stage in enumerate(self.stages):
+            last = i == self.num_stages - 1
+            masks = (valid[i], valid[i + 1])
+            stage_noise = None if noise is None else noise[i]
+            out = stage(mixed, levels[i], levels[i + 1], temperature, stage_noise, masks, last=last)
+            stages.append(out)
+            if not last:
+                mixed = pool(out.mixed, last=i == self.num_stages - 2, valid=valid[i + 1])
+        return PAMFNOutput(self.head(stages[-1].mixed.flatten(1)).flatten(), stages)
+
+    def valid_levels(self, levels: Sequence[Tensor], lengths: Tensor | None) -> list[Tensor | None]:
+        """Masks (b, t_i) of every level; None where all segments are real."""
+        if lengths is None:
+            return [None] * len(levels)
+        masks: list[Tensor | None] = [valid_segments(lengths // 2**i, x.shape[1]) for i, x in enumerate(levels[:-1])]
+        return [*masks, None]
+
+    def decide(
+        self, features: Mapping[str, Tensor], lengths: Tensor | None, keys: Sequence[int]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Test scores (b,) under `decoding`, and their standard deviation (b,) over samples for `mean`.
+
+        `keys`: one integer a video; a video's noise depends on its key alone, not on the batch it is in.
+        """
+        if self.decoding == "argmax":
+            return self(features, lengths).score, None
+        x = next(iter(features.values()))
+        draws = self.samples if self.decoding == "mean" else 1
+        noise = test_noise(keys, draws, self.stage_lengths(x.shape[1]), self.num_fusion_nets)
+        scores = torch.stack(
+            [self(features, lengths, noise=[stage[:, i].to(x) for stage in noise]).score for i in range(draws)]
+        )
+        if self.decoding == "sample":
+            return scores[0], None
+        return scores.mean(dim=0), scores.std(dim=0, correction=0)
+
+    def stage_lengths(self, segments: int) -> list[int]:
+        """Length of the time axis after each stage."""
+        return [segments // 2**i for i in range(1, self.num_stages)] + [1]
+
+
+def gumbel(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Standard Gumbel noise (equation 9), in float32."""
+    return -torch.empty(*shape, device=like.device).exponential_().log()
+
+
+def test_noise(keys: Sequence[int], draws: int, lengths: Sequence[int], networks: int) -> list[Tensor]:
+    """Gumbel noise [(b, draws, t', k)] of each stage; a video's depends on its key alone, at any padded length."""
+    noise = [np.empty((len(keys), draws, t, networks), dtype=np.float32) for t in lengths]
+    for stage, values in enumerate(noise):
+        for row, key in enumerate(keys):
+            for draw in range(draws):
+                generator = np.random.default_rng([key, stage, draw])
+                values[row, draw] = generator.gumbel(size=values.shape[2:])
+    return [torch.from_numpy(values) for values in noise]

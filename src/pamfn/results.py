@@ -1,0 +1,193 @@
+"""What a finished training leaves in its folder: predictions, plots, and result.json with everything about the run."""
+
+import csv
+import io
+import platform
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import WandbLogger
+from torch import nn
+
+from pamfn.config import ROOT, Config
+from pamfn.data.module import ScoreDataModule
+from pamfn.evaluation.figures import plot_curves, plot_predictions
+from pamfn.evaluation.metrics import score_metrics
+from pamfn.evaluation.protocols import summary
+from pamfn.store import Run, write_json, write_text
+from pamfn.training.regression import ScoreRegression
+
+Points = dict[str, list[float]]
+"""true, predicted and spread of a split's videos, in points."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that ended; predictions {weights: {split: points}}, started in seconds since the epoch."""
+
+    config: Config
+    kind: str
+    modalities: list[str]
+    network: nn.Module
+    curves: list[dict[str, float]]
+    predictions: dict[str, dict[str, Points]]
+    started: float
+
+
+def predictions_of(trainer: L.Trainer, module: ScoreRegression, data: ScoreDataModule) -> dict[str, Points]:
+    """Points of every evaluated split under the module's weights."""
+    trainer.validate(module, datamodule=data, verbose=False)
+    return {split: module.predicted(split) for split in data.evaluated}
+
+
+def reported_protocol(config: Config) -> str:
+    """The name of the number that the protocol reports."""
+    if config.protocol.refit:
+        return "refit"
+    return "best_on_test" if config.protocol.select == "test" else "holdout"
+
+
+def measured(trained: Trained, score_range: float) -> dict[str, dict[str, float]]:
+    """Test metrics by protocol; those of stored weights are computed from their stored predictions."""
+    metrics = summary(trained.curves)
+    reported = reported_protocol(trained.config)
+    if reported == "refit":
+        metrics["refit"] = {**metrics["last"]}
+    for name, weights in ((reported, "selected"), ("last", "last")):
+        points = trained.predictions[weights]["test"]
+        metrics[name].update(score_metrics(points["true"], points["predicted"], score_range))
+        metrics[name]["spread"] = sum(points["spread"]) / len(points["spread"])
+    return metrics
+
+
+def record_result(run: Run, trained: Trained, data: ScoreDataModule, logger: WandbLogger | None) -> None:
+    """Writes predictions.csv, the plots and result.json, and hands them to W&B."""
+    config = trained.config
+    title = f"{data.name}, {' + '.join(trained.modalities)}, seed {config.seed}"
+    write_text(run.file("predictions.csv"), predictions_csv(trained, data))
+    metrics = measured(trained, data.score_range)
+    reported = reported_protocol(config)
+    points = trained.predictions["selected"]["test"]
+    told = f"{title}\n{reported.replace('_', ' ')}: Spearman {metrics[reported]['srcc']:.3f}"
+    plot_predictions(run.file("predictions.png"), **points, title=told)
+    marked = {name: int(metrics[name]["epoch"]) for name in ("best_on_test", "holdout") if name in metrics}
+    plot_curves(run.file("curves.png"), trained.curves, marked, title)
+    if logger is not None:
+        log_to_wandb(logger, run, metrics)
+    write_json(run.file("result.json"), result_of(trained, data, metrics))
+
+
+def result_of(trained: Trained, data: ScoreDataModule, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """The content of result.json."""
+    config, seconds = trained.config, [row["seconds"] for row in trained.curves]
+    parameters = list(trained.network.parameters())
+    return {
+        "name": data.name,
+        "kind": trained.kind,
+        "modalities": trained.modalities,
+        "seed": config.seed,
+        "reported": reported_protocol(config),
+        "metrics": metrics,
+        "data_source": "synthetic" if "synthetic" in data.name else "real",
+        "data_files": {k: v for k, v in data.checksums.items() if keeps(k, trained.modalities)},
+        "videos": {split: len(videos) for split, videos in data.splits.items()},
+        "score_range": data.score_range,
+        "parameters": {
+            "total": sum(p.numel() for p in parameters),
+            "trained": sum(p.numel() for p in parameters if p.requires_grad),
+        },
+        "commit": commit(),
+        "versions": {name: version(name) for name in ("pamfn", "torch", "lightning", "numpy", "scipy")},
+        "machine": machine(),
+        "times": {
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(trained.started)),
+            "training_seconds": sum(seconds),
+            "seconds_per_epoch": sorted(seconds)[len(seconds) // 2],
+            "epochs": len(seconds),
+        },
+        "peak_memory_mib": peak_memory_mib(),
+        "config": config.model_dump(),
+    }
+
+
+def keeps(name: str, modalities: list[str]) -> bool:
+    """Whether a data file is a label file or one of these modalities'."""
+    return not name.startswith("features/") or any(f"_{m}_" in name for m in modalities)
+
+
+def predictions_csv(trained: Trained, data: ScoreDataModule) -> str:
+    """A line for every video, split and stored set of weights; points."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["weights", "split", "video", "true", "predicted", "spread"])
+    for weights, splits in trained.predictions.items():
+        for split, points in splits.items():
+            names = data.splits[split].names
+            for name, *values in zip(names, points["true"], points["predicted"], points["spread"], strict=True):
+                writer.writerow([weights, split, name, *(f"{v:.9g}" for v in values)])
+    return out.getvalue()
+
+
+def log_to_wandb(logger: WandbLogger, run: Run, metrics: dict[str, dict[str, float]]) -> None:
+    """Plots, the prediction table and the metrics by protocol."""
+    import wandb
+
+    rows = [line.split(",") for line in run.file("predictions.csv").read_text().splitlines()]
+    logger.experiment.log(
+        {
+            "predictions": wandb.Table(columns=rows[0], data=[[*r[:3], *map(float, r[3:])] for r in rows[1:]]),
+            "plots/predictions": wandb.Image(str(run.file("predictions.png"))),
+            "plots/curves": wandb.Image(str(run.file("curves.png"))),
+        }
+    )
+    logger.experiment.summary.update(
+        {f"{protocol}/{name}": value for protocol, named in metrics.items() for name, value in named.items()}
+    )
+
+
+def commit() -> str | None:
+    """The commit of the code, with `+` when it was changed since; None outside a checkout."""
+    try:
+        head = subprocess.run(
+            ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no", "--", "src", "conf"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+" if changed else "")
+
+
+def machine() -> dict[str, Any]:
+    """Processor, accelerator, threads."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cpu": names[0] if names else platform.processor(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def peak_memory_mib() -> dict[str, float]:
+    """Highest resident memory of this process so far, and of the GPU."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    peak = {"cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
+    if torch.cuda.is_available():
+        peak["gpu"] = torch.cuda.max_memory_allocated() / 2**20
+    return peak

@@ -1,0 +1,128 @@
+"""Results on disk: a folder a run, named by what decides its numbers; files appear whole or not at all."""
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from pamfn.errors import InputError
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary file that takes `path`'s place if the block succeeds, and is removed if it does not.
+
+    Raises:
+        InputError: when the file cannot be written (no space, no permission).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o666 & ~current_umask())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) or full(path.parent):
+            raise cannot_write(path, error) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def current_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def full(folder: Path) -> bool:
+    """Whether a disk has less than a megabyte left (torch reports a full disk as a RuntimeError)."""
+    stat = os.statvfs(folder)
+    return stat.f_bavail * stat.f_frsize < 2**20
+
+
+def cannot_write(path: Path, error: Exception) -> InputError:
+    if getattr(error, "errno", None) == errno.ENOSPC or not isinstance(error, OSError):
+        return InputError(
+            f"no space left to write {path}; nothing half-written was left. Free some, or choose another "
+            "paths.output_dir, and run the same command again: it goes on where it stopped."
+        )
+    reason = getattr(error, "strerror", None) or error
+    return InputError(f"cannot write {path}: {reason}. Choose a writable paths.output_dir.")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole."""
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file whole; nan becomes null, so that any reader can read it."""
+    write_text(path, json.dumps(no_nan(content), indent=1) + "\n")
+
+
+def no_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {k: no_nan(v) for k, v in content.items()}
+    if isinstance(content, list | tuple):
+        return [no_nan(v) for v in content]
+    return None if isinstance(content, float) and content != content else content
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained network's folder."""
+
+    path: Path
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+    def result(self) -> dict[str, Any] | None:
+        """The run's result.json, or None while it is not finished.
+
+        Raises:
+            InputError: when the file is not readable as a result.
+        """
+        file = self.file("result.json")
+        if not file.exists():
+            return None
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{file} is damaged ({error}). Remove the folder {self.path} and run it again.") from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process at a time trains a run; a second one waits, then finds it finished.
+
+        Raises:
+            InputError: when the folder cannot be made or written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.file(".lock"))
+            lock.acquire()
+        except (OSError, NotImplementedError) as error:
+            raise cannot_write(self.path, error) from error
+        with lock:
+            lock.release()  # `with` holds it once more
+            yield
+
+
+def find(output_dir: Path, kind: str, label: str, fingerprint: str) -> Run:
+    """The folder of a run: `<output_dir>/<kind>/<label>-<fingerprint>`."""
+    return Run(output_dir / kind / f"{label}-{fingerprint}")

@@ -1,0 +1,31 @@
+"""What is said at the end of a job."""
+
+from typing import Any
+
+from pamfn.store import Run
+
+MEANING = {
+    "best_on_test": "best epoch on the test set (selection on test, as published)",
+    "last": "last epoch",
+    "last10": "mean of the last ten epochs",
+    "holdout": "epoch chosen on a held-out part of train",
+    "refit": "trained on all of train for the chosen number of epochs",
+}
+
+
+def summary_of(run: Run, result: dict[str, Any]) -> str:
+    """A few lines: the test metrics under every protocol, and where things are."""
+    what = f"{result['name']} ({result['data_source']} data), {'+'.join(result['modalities'])}, seed {result['seed']}"
+    lines = [f"\n{what}: {result['videos']['test']} test videos"]
+    for protocol, metrics in result["metrics"].items():
+        mark = "*" if protocol == result["reported"] else " "
+        values = "  ".join(f"{name} {shown(metrics[name])}" for name in ("srcc", "kendall", "pearson", "rl2", "mae"))
+        epoch = f", epoch {metrics['epoch']}" if "epoch" in metrics else ""
+        lines.append(f" {mark} {protocol:<12} {values}   {MEANING[protocol]}{epoch}")
+    lines.append(" * reported by this protocol. Errors (mae) are in points, rl2 is x 100.")
+    lines.append(f"Run folder: {run.path}  (result.json, predictions.csv, curves.csv, predictions.png, curves.png)")
+    return "\n".join(lines)
+
+
+def shown(value: float | None) -> str:
+    return "  nan" if value is None else f"{value:.4f}"

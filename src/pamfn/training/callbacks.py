@@ -1,0 +1,116 @@
+"""What happens after every epoch: the curves, the best weights, a point to resume from, a sign of life."""
+
+import logging
+import sys
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from pamfn.evaluation.protocols import best_epoch
+from pamfn.store import Run, whole, write_text
+
+log = logging.getLogger(__name__)
+
+
+def write_weights(run: Run, name: str, network: torch.nn.Module) -> None:
+    """A network's state dict as safetensors."""
+    with whole(run.file(name)) as temporary:
+        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, temporary)
+
+
+class Record(Callback):
+    """Curves of every epoch, and the weights of the best one on `split`, or of the last one without a split."""
+
+    def __init__(self, run: Run, split: str | None) -> None:
+        self.run, self.split = run, split
+        self.curves: list[dict[str, float]] = []
+        self.began = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"curves": self.curves}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.curves = state_dict["curves"]
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        measured = {k: float(v) for k, v in trainer.callback_metrics.items() if "/" in k}
+        measured["train/loss"] = float(pl_module.train_loss.compute())  # type: ignore[operator]
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        seconds = time.perf_counter() - self.began
+        self.curves.append({"epoch": trainer.current_epoch, "lr": lr, "seconds": seconds, **measured})
+        if self.split is None or best_epoch(self.curves, self.split) == trainer.current_epoch:
+            write_weights(self.run, "selected.safetensors", pl_module.network)  # type: ignore[arg-type]
+
+    def write(self) -> None:
+        """curves.csv: a line an epoch."""
+        columns = list(self.curves[0])
+        lines = [",".join(f"{row[c]:.10g}" for c in columns) for row in self.curves]
+        write_text(self.run.file("curves.csv"), "\n".join([",".join(columns), *lines]) + "\n")
+
+
+class ResumePoint(Callback):
+    """A checkpoint every `seconds`, after an epoch, from which the same command goes on."""
+
+    def __init__(self, run: Run, record: Record, seconds: float) -> None:
+        self.run, self.record, self.seconds = run, record, seconds
+        self.saved = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if time.monotonic() - self.saved < self.seconds or trainer.current_epoch + 1 == trainer.max_epochs:
+            return
+        with whole(self.run.file("resume.ckpt")) as temporary:
+            trainer.save_checkpoint(temporary)
+        self.record.write()
+        self.saved = time.monotonic()
+
+
+class Progress(Callback):
+    """A bar over epochs on a terminal, one line an epoch otherwise: loss, Spearman, time left."""
+
+    def __init__(self, title: str, record: Record, splits: list[str]) -> None:
+        self.title, self.record, self.splits = title, record, splits
+        self.bar: tqdm[Any] | None = None
+        self.first = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.first = trainer.current_epoch
+        if sys.stdout.isatty():
+            self.bar = tqdm(
+                total=trainer.max_epochs, initial=self.first, desc=self.title, unit="epoch", file=sys.stdout
+            )
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        row = self.record.curves[-1]
+        scores = "  ".join(f"{split} srcc {row[f'{split}/srcc']:.4f}" for split in self.splits)
+        told = f"loss {row['train/loss']:.5f}  {scores}"
+        if self.bar is not None:
+            self.bar.set_postfix_str(told, refresh=False)
+            self.bar.update()
+            return
+        epochs = [row["seconds"] for row in self.record.curves[self.first :]]
+        left = (trainer.max_epochs or 0) - trainer.current_epoch - 1
+        eta = left * sum(epochs) / len(epochs)
+        log.info(
+            "%s  epoch %d/%d  %s  %.1f s  %s left",
+            *(self.title, trainer.current_epoch + 1, trainer.max_epochs, told, row["seconds"], duration(eta)),
+        )
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def duration(seconds: float) -> str:
+    """1:02:03, or 2:03 below an hour."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
