@@ -16,9 +16,9 @@ MASKED = -1e9
 
 
 class Branch(nn.Module):
-    """One modality alone: features (b, t, c) -> score (b,) and maps (b, d, t), (b, d, t//2), (b, d, t//4), (b, d, 1)."""
+    """One modality alone: features (b, t, c) -> score (b,), maps (b, d, t), (b, d, t//2), (b, d, t//4), (b, d, 1)."""
 
-    def __init__(self, width: int, *, d_model: int, hidden: int, embedding_dropout: float, head_dropout: float) -> None:
+    def __init__(self, width: int, *, d_model: int = 256, hidden: int = 512, embedding_dropout: float = 0.3) -> None:
         super().__init__()
         self.embedding = nn.Sequential(
             nn.Conv1d(width, hidden, 1),
@@ -32,7 +32,7 @@ class Branch(nn.Module):
         self.stage1 = ResidualBlock(d_model, nn.AvgPool1d(2))
         self.stage2 = ResidualBlock(d_model, nn.AvgPool1d(2))
         self.stage3 = ResidualBlock(d_model, nn.AdaptiveAvgPool1d(1))
-        self.fc = nn.Sequential(nn.Dropout(head_dropout), nn.Conv1d(d_model, 1, 1), nn.Sigmoid())
+        self.fc = nn.Sequential(nn.Dropout(0.5), nn.Conv1d(d_model, 1, 1), nn.Sigmoid())
 
     def forward(self, features: Tensor) -> tuple[Tensor, list[Tensor]]:
         maps = [self.embedding(features.transpose(1, 2))]
@@ -96,15 +96,13 @@ class SpecificFeatureDecoder(nn.Module):
 class AdaptiveFusion(nn.Module):
     """k FusionNets, the policy that enables the first u of them, and CMFD that reads what they give.
 
-    Shapes: c and s (b, d, t'), m previous maps (b, d, t) -> f (b, d, t'), with t' the pooled t; noise (b, k, t') or none.
+    Shapes: c and s (b, d, t'), m previous maps (b, d, t), noise (b, k, t') or none -> f (b, d, t'); t' is t pooled.
     """
 
     def __init__(self, *, modalities: int, d_model: int, k: int, heads: int, dropout: float, pool: nn.Module) -> None:
         super().__init__()
         self.proj1 = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv1d(d_model, d_model, 1), nn.BatchNorm1d(d_model), nn.ReLU(), nn.Conv1d(d_model, k, 1)
-            )
+            nn.Sequential(nn.Conv1d(d_model, d_model, 1), nn.BatchNorm1d(d_model), nn.ReLU(), nn.Conv1d(d_model, k, 1))
             for _ in range(modalities)
         )
         self.ffn = nn.ModuleList(two_convolutions(d_model, d_model) for _ in range(k))
@@ -135,9 +133,11 @@ class AdaptiveFusion(nn.Module):
 
 
 class MixedStage(nn.Module):
-    """One stage of the mixed-modality branch: c (b, m*d, t') and the maps before and after -> [c; s; f] (b, 3*d, t')."""
+    """One stage of the mixed-modality branch: c (b, 3*d, t'), maps before and after it -> [c; s; f] (b, 3*d, t')."""
 
-    def __init__(self, *, modalities: int, d_model: int, k: int, heads: tuple[int, int], dropout: float, pool: nn.Module):
+    def __init__(
+        self, *, modalities: int, d_model: int, k: int, heads: tuple[int, int], dropout: float, pool: nn.Module
+    ) -> None:
         super().__init__()
         self.short_cut = nn.Sequential(nn.Conv1d(3 * d_model, d_model, 1), nn.BatchNorm1d(d_model), nn.ReLU())
         self.conv = two_convolutions(3 * d_model, d_model)
@@ -157,7 +157,7 @@ class MixedStage(nn.Module):
 class ReferencePAMFN(nn.Module):
     """The whole network in the released code's reading: doubly negated CMFD, one-layer policy, branches in train mode.
 
-    Shapes: features {modality: (b, t, c)}, noise three of (b, k, t//2), (b, k, t//4), (b, k, 1) -> score (b,) in [0, 1].
+    Shapes: features {modality: (b, t, c)}, noise (b, k, t//2), (b, k, t//4), (b, k, 1) -> score (b,) in [0, 1].
     Without noise the policy takes the largest logit in evaluation and draws Gumbel noise in training.
     Modalities outside `finetune` get no gradient, but their BatchNorms and dropouts stay in train mode.
     """
@@ -183,7 +183,7 @@ class ReferencePAMFN(nn.Module):
         self.modalities = list(widths)
         self.finetune = finetune
         for name, width in widths.items():
-            branch = Branch(width, d_model=d_model, hidden=hidden, embedding_dropout=embedding_dropout, head_dropout=0.5)
+            branch = Branch(width, d_model=d_model, hidden=hidden, embedding_dropout=embedding_dropout)
             self.add_module(f"model_{name[0]}", branch)
         for i in range(1, STAGES + 1):
             stage = MixedStage(

@@ -202,9 +202,13 @@ def test_a_store_that_cannot_be_written_whole_leaves_what_was_there(tmp_path: Pa
 
 @pytest.mark.parametrize("reason", [KeyboardInterrupt, ValueError])
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path, reason: type[BaseException]):
-    with pytest.raises(reason), written_whole(tmp_path / "new/file") as temporary:
-        temporary.write_text("half")
-        raise reason
+    def stop_half_way() -> None:
+        with written_whole(tmp_path / "new/file") as temporary:
+            temporary.write_text("half")
+            raise reason
+
+    with pytest.raises(reason):
+        stop_half_way()
     assert list((tmp_path / "new").iterdir()) == []
 
 

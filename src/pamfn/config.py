@@ -9,6 +9,7 @@ import hashlib
 import inspect
 import json
 import os
+import pkgutil
 import sys
 import typing
 from collections.abc import Callable, Mapping
@@ -141,13 +142,10 @@ def target(node: Mapping[str, Any], place: str) -> Callable[..., Any]:
     name = node.get("_target_")
     if not isinstance(name, str):
         raise InputError(f"{place}: needs a _target_, the class to build, e.g. pamfn.models.PAMFN.")
-    from hydra.utils import get_object
-
     try:
-        found = get_object(name)
-    except Exception as error:
+        return pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{place}._target_: cannot import {name!r} ({error}).") from error
-    return typing.cast(Callable[..., Any], found)
 
 
 def build(node: Mapping[str, Any], **injected: Any) -> Any:
@@ -231,13 +229,17 @@ def checked(raw: DictConfig | Mapping[str, Any]) -> Config:
         InputError: with one sentence for every misspelt key, wrong type and impossible choice.
     """
     try:
-        plain = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True) if OmegaConf.is_config(raw) else raw
-        config = Config.model_validate(plain)
-    except ValidationError as error:
-        raise InputError(told(error, Config, "")) from error
+        plain: Any = raw
+        if OmegaConf.is_config(raw):
+            plain = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise InputError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
-    problems = [p for place in ("data", "model", "trainer") for p in problems_of_node(getattr(config, place), place)]
+    nodes = {place: plain.get(place) for place in ("data", "model", "trainer")}
+    problems = [p for place, node in nodes.items() if isinstance(node, dict) for p in problems_of_node(node, place)]
+    try:
+        config = Config.model_validate(plain)
+    except ValidationError as error:
+        raise InputError([*told(error, Config, ""), *problems]) from error
     problems += impossible(config)
     if problems:
         raise InputError(problems)
@@ -303,7 +305,10 @@ def fingerprint(identity: Node) -> str:
 def experiments() -> str:
     """A line for every experiment: its name and the first line of its file."""
     files = sorted((CONF / "experiment").glob("*.yaml"))
-    lines = [(f.stem, next((x for x in f.read_text().splitlines() if x.startswith("# ") and "@" not in x), "#")) for f in files]
+    lines = [
+        (f.stem, next((x for x in f.read_text().splitlines() if x.startswith("# ") and "@" not in x), "#"))
+        for f in files
+    ]
     return "\n".join(f"  +experiment={name:<12} {text[2:]}" for name, text in lines)
 
 
@@ -341,5 +346,7 @@ def refuse(error: InputError) -> typing.NoReturn:
     """Ends the process with the sentences of a mistake."""
     if traceback_wanted():
         raise error
-    print(f"error: {error}" if len(error.problems) == 1 else "errors:\n  " + "\n  ".join(error.problems), file=sys.stderr)
+    print(
+        f"error: {error}" if len(error.problems) == 1 else "errors:\n  " + "\n  ".join(error.problems), file=sys.stderr
+    )
     raise SystemExit(1)

@@ -6,27 +6,19 @@ that was interrupted goes on; two processes that want the same one do not train 
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from pamfn.config import (
-    Config,
-    Node,
-    StageRecipe,
-    branch_identity,
-    build,
-    fingerprint,
-    fusion_identity,
-)
+from pamfn.config import Config, branch_identity, build, fingerprint, fusion_identity
 from pamfn.data.module import ScoreDataModule
 from pamfn.errors import InputError
-from pamfn.results import Trained, predictions_of, record_result
+from pamfn.results import Trained, commit, predictions_of, record_result
 from pamfn.store import Run, cannot_write, find
 from pamfn.training.callbacks import Progress, Record, ResumePoint, write_weights
 from pamfn.training.loggers import open_logger
@@ -34,7 +26,7 @@ from pamfn.training.regression import ScoreRegression
 
 log = logging.getLogger(__name__)
 
-Modules = dict[str, nn.Module]
+Kind = Literal["branch", "fusion"]
 
 
 def data_module(config: Config) -> ScoreDataModule:
@@ -44,27 +36,30 @@ def data_module(config: Config) -> ScoreDataModule:
         config.data,
         features={m: s.model_dump() for m, s in config.streams.items()},
         data_dir=config.paths.data_dir,
-        batch_size=config.recipe.fusion.batch_size,
         holdout=0.0 if config.protocol.refit else config.protocol.holdout,
         min_segments=2 ** (stages - 1),
         seed=config.seed,
     )
 
 
-def build_branch(config: Config, modality: str) -> nn.Module:
-    """An untrained branch."""
-    return build(config.model["branch"], width=config.features[modality].width)
+def build_network(
+    config: Config, kind: Kind, modalities: Sequence[str], branches: Mapping[str, Path] | None = None
+) -> nn.Module:
+    """An untrained branch, or the fused network on untrained branches or on those of the given run folders."""
+    built = {m: build(config.model["branch"], width=config.features[m].width) for m in modalities}
+    if kind == "branch":
+        return built[modalities[0]]
+    for modality, folder in (branches or {}).items():
+        built[modality].load_state_dict(load_file(folder / "selected.safetensors"))
+    return build(config.model, branches=built)
 
 
-def build_fusion(config: Config, branches: Modules | None = None) -> nn.Module:
-    """The fused network, on trained branches or on untrained ones."""
-    return build(config.model, branches=branches or {m: build_branch(config, m) for m in config.streams})
-
-
-def load_network(config: Config, result: dict[str, Any], folder: Path, weights: str = "selected") -> nn.Module:
+def load_network(config: Config, folder: Path, weights: str = "selected") -> nn.Module:
     """The network of a finished run, with its `selected` or `last` weights."""
-    is_branch = result["kind"] == "branch"
-    network = build_branch(config, result["modalities"][0]) if is_branch else build_fusion(config)
+    result = Run(folder).result()
+    if result is None:
+        raise InputError(f"{folder} is not a finished run: it has no result.json.")
+    network = build_network(config, result["kind"], result["modalities"])
     network.load_state_dict(load_file(folder / f"{weights}.safetensors"))
     return network
 
@@ -72,76 +67,46 @@ def load_network(config: Config, result: dict[str, Any], folder: Path, weights: 
 class Pipeline:
     """Trains or reads the networks of one configuration."""
 
-    def __init__(self, config: Config, data: ScoreDataModule | None = None) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
-        self.data = data or data_module(config)
-        self.output_dir = Path(config.paths.output_dir)
+        self.data = data_module(config)
 
     def run(self) -> Run:
         """The job: with one modality its branch alone, else every branch and the fused network."""
-        if len(self.config.streams) == 1 and "branch" in self.config.model:
-            return self.branch(next(iter(self.config.streams)))
-        return self.fusion()
-
-    def branch(self, modality: str) -> Run:
-        """Stage 1 of one modality."""
-        identity = branch_identity(self.config, modality)
-        recipe = self.config.recipe.branch
-        return self.network(
-            "branch", [modality], identity, recipe, lambda: build_branch(self.config, modality), lambda p: p.branch(modality)
-        )
-
-    def fusion(self) -> Run:
-        """Stage 2, on the stage-1 branches."""
-        branches: dict[str, Run] = {}
-
-        def built() -> nn.Module:
-            networks = {m: build_branch(self.config, m) for m in self.config.streams}
-            for modality, network in networks.items():
-                network.load_state_dict(load_file(branches[modality].file("selected.safetensors")))
-            return build_fusion(self.config, networks)
-
-        def prepare() -> None:
-            branches.update({m: self.branch(m) for m in self.config.streams})
-
-        identity = fusion_identity(self.config)
-        recipe = self.config.recipe.fusion
         modalities = list(self.config.streams)
-        return self.network("fusion", modalities, identity, recipe, built, lambda p: p.fusion(), prepare)
+        return self.network("branch" if len(modalities) == 1 else "fusion", modalities)
 
-    def network(
-        self,
-        kind: str,
-        modalities: list[str],
-        identity: Node,
-        recipe: StageRecipe,
-        build: Callable[[], nn.Module],
-        again: Callable[["Pipeline"], Run],
-        prepare: Callable[[], None] = lambda: None,
-    ) -> Run:
-        """The run of one network: read if finished, trained if not. `again` asks another pipeline for the same network."""
-        label = f"{self.config.data['name']}-{'_'.join(modalities)}-seed{self.config.seed}"
-        run = find(self.output_dir, kind, label, fingerprint(identity))
+    def network(self, kind: Kind, modalities: list[str]) -> Run:
+        """The run of one network: read if it is finished, trained (or gone on with) if it is not."""
+        run = self.find(kind, modalities)
         result = run.result()
         if result is None:
             self.data.setup()
-            epochs = self.chosen_epochs(again) if self.config.protocol.refit else recipe.epochs
-            prepare()
+            epochs = self.epochs(kind, modalities)
+            branches = {m: self.network("branch", [m]).path for m in modalities} if kind == "fusion" else {}
             with run.locked():
-                result = run.result()
+                result = run.result()  # another process may have been faster
                 if result is None:
-                    data = self.data.only(modalities)
-                    fit(self.config, run, kind=kind, data=data, recipe=recipe, epochs=epochs, build=build)
+                    fit(self.config, run, kind, self.data.only(modalities), epochs=epochs, branches=branches)
                     return run
         self.check_same_data(run, result)
-        log.info("%s %s: read from %s", kind, label, run.path)
+        log.info("%s %s: read from %s", kind, run.path.name, run.path)
         return run
 
-    def chosen_epochs(self, again: Callable[["Pipeline"], Run]) -> int:
-        """How many epochs the hold-out protocol chose for the same network."""
+    def find(self, kind: Kind, modalities: list[str]) -> Run:
+        """Where the run of a network is, or will be."""
+        config = self.config
+        identity = branch_identity(config, modalities[0]) if kind == "branch" else fusion_identity(config)
+        label = f"{config.data['name']}-{'_'.join(modalities)}-seed{config.seed}"
+        return find(Path(config.paths.output_dir), kind, label, fingerprint(identity))
+
+    def epochs(self, kind: Kind, modalities: list[str]) -> int:
+        """The recipe's epochs, or with `protocol.refit` as many as the hold-out protocol chose."""
+        if not self.config.protocol.refit:
+            return getattr(self.config.recipe, kind).epochs
         protocol = self.config.protocol.model_copy(update={"refit": False})
         choosing = Pipeline(self.config.model_copy(update={"protocol": protocol}))
-        result = again(choosing).result()
+        result = choosing.network(kind, modalities).result()
         assert result is not None
         return int(result["metrics"]["holdout"]["epoch"]) + 1
 
@@ -157,20 +122,15 @@ class Pipeline:
 
 
 def fit(
-    config: Config,
-    run: Run,
-    *,
-    kind: str,
-    data: ScoreDataModule,
-    recipe: StageRecipe,
-    epochs: int,
-    build: Callable[[], nn.Module],
+    config: Config, run: Run, kind: Kind, data: ScoreDataModule, *, epochs: int, branches: Mapping[str, Path]
 ) -> None:
-    """Trains one network and writes its folder; result.json is the last file to appear."""
-    started = time.time()
+    """Trains one network and fills its folder; result.json is the last file to appear."""
+    started, code = time.time(), commit()
+    recipe = getattr(config.recipe, kind)
+    modalities = list(data.splits["train"].packed)
     data.batch_size = recipe.batch_size
-    L.seed_everything(config.seed, verbose=False)  # seed, then build, then fit: the same numbers however branches came
-    network = build()
+    L.seed_everything(config.seed, verbose=False)  # seed, then build: the same numbers however the branches came
+    network = build_network(config, kind, modalities, branches)
     module = ScoreRegression(
         network,
         splits=data.evaluated,
@@ -180,34 +140,32 @@ def fit(
         **recipe.model_dump(exclude={"batch_size", "clip"}),
     )
     record = Record(run, None if config.protocol.refit else config.protocol.select)
-    modalities = list(data.splits["train"].packed)
     title = f"{kind} {data.name} {'+'.join(modalities)} seed {config.seed}"
     callbacks = [record, ResumePoint(run, record, config.resume_seconds), Progress(title, record, data.evaluated)]
-    resume = run.file("resume.ckpt")
+    resume = run.file("resume.ckpt") if run.file("resume.ckpt").exists() else None
     tags = [data.name, *modalities, config.protocol.select]
     with open_logger(config.logger, run, kind=kind, name=data.name, tags=tags, config=config.model_dump()) as logger:
-        trainer = trainer_of(config, callbacks, max_epochs=epochs, gradient_clip_val=recipe.clip, logger=logger or False)
-        if resume.exists():
+        trainer = trainer_of(
+            config, callbacks=callbacks, max_epochs=epochs, gradient_clip_val=recipe.clip, logger=logger or False
+        )
+        if resume:
             log.info("%s: going on from %s", title, resume)
-        trainer.fit(module, datamodule=data, ckpt_path=resume if resume.exists() else None, weights_only=True)
-        if len(record.curves) < epochs:
-            raise InterruptedError(f"{title}: stopped after {len(record.curves)} of {epochs} epochs")
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
         write_weights(run, "last.safetensors", network)
         record.write()
         predictions = {}
         for weights in ("selected", "last"):
             network.load_state_dict(load_file(run.file(f"{weights}.safetensors")))
             predictions[weights] = predictions_of(trainer, module, data)
-        trained = Trained(config, kind, modalities, network, record.curves, predictions, started)
+        trained = Trained(config, kind, modalities, network, record.curves, predictions, started, dict(branches), code)
         record_result(run, trained, data, logger)
-    resume.unlink(missing_ok=True)
+    run.file("resume.ckpt").unlink(missing_ok=True)
 
 
-def trainer_of(config: Config, callbacks: list[L.Callback], **arguments: Any) -> L.Trainer:
+def trainer_of(config: Config, **arguments: Any) -> L.Trainer:
     """The configured Trainer, quiet, with what the pipeline gives it."""
     return build(
         config.trainer,
-        callbacks=callbacks,
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,

@@ -31,7 +31,11 @@ Points = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Trained:
-    """A training that ended; predictions {weights: {split: points}}, started in seconds since the epoch."""
+    """A training that ended.
+
+    predictions {weights: {split: points}}; started in seconds since the epoch; branches {modality: folder} of stage 1;
+    commit of the code when it began.
+    """
 
     config: Config
     kind: str
@@ -40,6 +44,8 @@ class Trained:
     curves: list[dict[str, float]]
     predictions: dict[str, dict[str, Points]]
     started: float
+    branches: dict[str, Path]
+    commit: str | None
 
 
 def predictions_of(trainer: L.Trainer, module: ScoreRegression, data: ScoreDataModule) -> dict[str, Points]:
@@ -96,6 +102,7 @@ def result_of(trained: Trained, data: ScoreDataModule, metrics: dict[str, dict[s
         "seed": config.seed,
         "reported": reported_protocol(config),
         "metrics": metrics,
+        "branches": {m: path.name for m, path in trained.branches.items()},
         "data_source": "synthetic" if "synthetic" in data.name else "real",
         "data_files": {k: v for k, v in data.checksums.items() if keeps(k, trained.modalities)},
         "videos": {split: len(videos) for split, videos in data.splits.items()},
@@ -104,7 +111,7 @@ def result_of(trained: Trained, data: ScoreDataModule, metrics: dict[str, dict[s
             "total": sum(p.numel() for p in parameters),
             "trained": sum(p.numel() for p in parameters if p.requires_grad),
         },
-        "commit": commit(),
+        "commit": trained.commit,
         "versions": {name: version(name) for name in ("pamfn", "torch", "lightning", "numpy", "scipy")},
         "machine": machine(),
         "times": {

@@ -31,8 +31,8 @@ def whole(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        os.chmod(temporary, 0o666 & ~current_umask())
-        os.replace(temporary, path)
+        temporary.chmod(0o666 & ~current_umask())
+        temporary.replace(path)
     except (OSError, RuntimeError) as error:
         if isinstance(error, OSError) or full(path.parent):
             raise cannot_write(path, error) from error

@@ -6,9 +6,7 @@ and the store that `python -m pamfn.convert features` makes of it once: a `.safe
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from safetensors.numpy import save
 
 from pamfn.data.pickles import load_npy_dict
 from pamfn.errors import InputError
+from pamfn.store import whole
 
 STORE_VERSION = "1"
 CONVERT = "python -m pamfn.convert features"
@@ -143,24 +142,6 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:NAMED_VIDEOS]) + (", ..." if len(names) > NAMED_VIDEOS else "")
 
 
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Hands out a temporary file to write, which takes the name `path` on success and is removed on any failure.
-
-    Raises InputError when the system refuses: no permission, no space left.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}.") from error
-
-
 def write_store(features: FeatureSet, path: Path, *, extractor: str) -> None:
     """Writes the features of a `.npy` file as a store: packed segments, offsets, and where they come from.
 
@@ -186,7 +167,7 @@ def write_store(features: FeatureSet, path: Path, *, extractor: str) -> None:
         "source_checksum": features.checksum,
     }
     metadata["checksum"] = _payload_checksum(metadata, tensors["offsets"], tensors["features"])
-    with written_whole(path) as temporary:
+    with whole(path) as temporary:
         temporary.write_bytes(save(tensors, metadata))
 
 

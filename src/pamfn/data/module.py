@@ -65,6 +65,7 @@ class ScoreDataModule(L.LightningDataModule):
         self.crop, self.min_segments = crop, min_segments
         self.batch_size, self.test_batch_size, self.holdout, self.seed = batch_size, test_batch_size, holdout, seed
         self.splits: dict[str, Videos] = {}
+        self.evaluated: list[str] = []  # splits scored after every epoch
         self.checksums: dict[str, str] = {}
 
     def setup(self, stage: str | None = None) -> None:
@@ -85,6 +86,7 @@ class ScoreDataModule(L.LightningDataModule):
         self.splits = {"train": whole["train"].subset(kept), "test": whole["test"]}
         if held:
             self.splits["holdout"] = whole["train"].subset(held)
+        self.evaluated = [split for split in ("holdout", "test") if split in self.splits]
         if len(kept) < 2:
             raise InputError(f"{self.name}: {len(kept)} videos to train on; at least 2 are needed.")
 
@@ -163,9 +165,7 @@ class ScoreDataModule(L.LightningDataModule):
         for split, name in self.files.items():
             with suppress(InputError):
                 path = self.data_dir / self.files[split]
-                found[name] = checksum(
-                    read_scores(path, columns=self.columns, score=self.score, select=self.select)
-                )
+                found[name] = checksum(read_scores(path, columns=self.columns, score=self.score, select=self.select))
         for modality, spec in self.features.items():
             with suppress(InputError):
                 path = feature_file(self.data_dir, self.dataset, modality, str(spec["extractor"]))
@@ -204,11 +204,6 @@ class ScoreDataModule(L.LightningDataModule):
     def val_dataloader(self) -> list[WholeVideos]:
         """The splits scored after every epoch, in the order of `evaluated`."""
         return [WholeVideos(self.on_device(split), batch_size=self.test_batch_size) for split in self.evaluated]
-
-    @property
-    def evaluated(self) -> list[str]:
-        """Names of the splits scored after every epoch."""
-        return [split for split in ("holdout", "test") if split in self.splits]
 
 
 def nbytes(x: Tensor) -> int:

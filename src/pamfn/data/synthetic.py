@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pamfn.data.features import written_whole
+from pamfn.data.module import ScoreDataModule
+from pamfn.store import whole
 
 VERSION = 1
 DATASET = "SYNTHETIC"
@@ -29,7 +30,7 @@ MAX_POINTS = 25.0
 SECONDS_PER_SEGMENT = 1.28
 
 
-def write_synthetic(data_dir: Path, *, seed: int = 0, train: int = 96, test: int = 40) -> None:
+def write_synthetic(data_dir: Path, *, seed: int = 0, train: int = 240, test: int = 80) -> None:
     """Writes `SYNTHETIC/{train,test}.txt` and `features/SYNTHETIC_{rgb,flow,audio}_planted.npy` below `data_dir`.
 
     Does nothing when they are there and were made by the same rule, as `SYNTHETIC/rule.json` tells.
@@ -45,14 +46,14 @@ def write_synthetic(data_dir: Path, *, seed: int = 0, train: int = 96, test: int
     names = [f"Routine_{number:03d}" for number in range(1, train + test + 1)]
     streams, points = _videos(np.random.default_rng(seed), len(names))
     for name, file in files.items():
-        with written_whole(file) as temporary, temporary.open("wb") as opened:
+        with whole(file) as temporary, temporary.open("wb") as opened:
             np.save(opened, np.array(dict(zip(names, streams[name], strict=True)), dtype=object), allow_pickle=True)
     lines = _label_lines(np.random.default_rng([seed, 1]), names, points, [len(array) for array in streams["flow"]])
     texts = {"train": ["\t".join(COLUMNS), *lines[:train]], "test": lines[train:]}
     for split, file in labels.items():
-        with written_whole(file) as temporary:
+        with whole(file) as temporary:
             temporary.write_text("\n".join(texts[split]) + "\n", encoding="utf-8")
-    with written_whole(marker) as temporary:
+    with whole(marker) as temporary:
         temporary.write_text(rule)
 
 
@@ -93,3 +94,13 @@ def _label_lines(random: np.random.Generator, names: list[str], points: list[flo
         seconds = round(length * SECONDS_PER_SEGMENT)
         lines.append(f"{name}\t{difficulty:.2f}\t{execution:.2f}\t{total:.2f}\t{deduction:.2f}\t{seconds}")
     return lines
+
+
+class SyntheticDataModule(ScoreDataModule):
+    """The synthetic data set, written to `data_dir` when it is not there."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Writes what is missing, then reads and checks it."""
+        if not self.splits:
+            write_synthetic(self.data_dir)
+        super().setup(stage)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pamfn.models.layers import SequenceConv, SequenceNorm, pool, valid_segments
+from pamfn.models.layers import SequenceConv, SequenceNorm, full_precision, pool, valid_segments
 
 
 class BranchOutput(NamedTuple):
@@ -92,5 +92,5 @@ class ModalityBranch(nn.Module):
         if not isinstance(features, Tensor):
             (features,) = features.values()
         maps = self.maps(features, lengths)
-        score = torch.sigmoid(self.head(self.head_dropout(maps[-1]))).flatten()
+        score = torch.sigmoid(full_precision(self.head, self.head_dropout(maps[-1]))).flatten()
         return BranchOutput(score, maps)

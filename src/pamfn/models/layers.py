@@ -65,3 +65,9 @@ class SequenceNorm(nn.BatchNorm1d):
         mean, var = self.running_mean, self.running_var
         y = F.batch_norm(image, mean, var, self.weight, self.bias, self.training, self.momentum or 0.0, self.eps)
         return y.squeeze(2).transpose(1, 2)
+
+
+def full_precision(head: nn.Module, x: Tensor) -> Tensor:
+    """A head's output in float32 under any autocast: rounded to bfloat16, different scores would tie."""
+    with torch.autocast(x.device.type, enabled=False):
+        return head(x.float())

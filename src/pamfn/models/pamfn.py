@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pamfn.models.branch import ModalityBranch
 from pamfn.models.decoders import CrossModalFeatureDecoder, ModalitySpecificFeatureDecoder
 from pamfn.models.fusion import AdaptiveFusion
-from pamfn.models.layers import SequenceConv, SequenceNorm, pool, valid_segments
+from pamfn.models.layers import SequenceConv, SequenceNorm, full_precision, pool, valid_segments
 
 
 class StageOutput(NamedTuple):
@@ -225,7 +225,7 @@ class PAMFN(nn.Module):
             stages.append(out)
             if not last:
                 mixed = pool(out.mixed, last=i == self.num_stages - 2, valid=valid[i + 1])
-        return PAMFNOutput(self.head(stages[-1].mixed.flatten(1)).flatten(), stages)
+        return PAMFNOutput(full_precision(self.head, stages[-1].mixed.flatten(1)).flatten(), stages)
 
     def valid_levels(self, levels: Sequence[Tensor], lengths: Tensor | None) -> list[Tensor | None]:
         """Masks (b, t_i) of every level; None where all segments are real."""

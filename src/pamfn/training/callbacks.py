@@ -1,6 +1,7 @@
 """What happens after every epoch: the curves, the best weights, a point to resume from, a sign of life."""
 
 import logging
+import math
 import sys
 import time
 from typing import Any
@@ -11,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from pamfn.errors import InputError
 from pamfn.evaluation.protocols import best_epoch
 from pamfn.store import Run, whole, write_text
 
@@ -41,8 +43,13 @@ class Record(Callback):
         self.began = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        measured = {k: float(v) for k, v in trainer.callback_metrics.items() if "/" in k}
-        measured["train/loss"] = float(pl_module.train_loss.compute())  # type: ignore[operator]
+        loss = float(pl_module.train_loss.compute())  # type: ignore[operator]
+        measured: dict[str, float] = {"train/loss": loss, **pl_module.metrics}  # type: ignore[dict-item]
+        if not math.isfinite(loss):
+            raise InputError(
+                f"training diverged: the loss of epoch {trainer.current_epoch + 1} is {loss}. "
+                "Lower the recipe's lr, or set its clip."
+            )
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         seconds = time.perf_counter() - self.began
         self.curves.append({"epoch": trainer.current_epoch, "lr": lr, "seconds": seconds, **measured})

@@ -54,6 +54,7 @@ class ScoreRegression(L.LightningModule):
         self.network = network
         self.splits, self.max_score, self.score_range, self.seed = splits, max_score, score_range, seed
         self.train_loss = MeanMetric()
+        self.metrics: dict[str, float] = {}  # of the last evaluation, in double precision
         self.predictions: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -93,6 +94,7 @@ class ScoreRegression(L.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
+        self.metrics = {}
         self.predictions = {split: [] for split in self.splits}
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -120,7 +122,8 @@ class ScoreRegression(L.LightningModule):
         for split in self.splits:
             points = self.predicted(split)
             metrics = score_metrics(points["true"], points["predicted"], self.score_range)
-            self.log_dict({f"{split}/{name}": value for name, value in metrics.items()})
+            self.metrics.update({f"{split}/{name}": value for name, value in metrics.items()})
+        self.log_dict(self.metrics)
 
     def on_train_epoch_end(self) -> None:
         self.log("train/loss", self.train_loss.compute())

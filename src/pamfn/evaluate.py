@@ -1,0 +1,111 @@
+"""`python -m pamfn.evaluate RUN`: scores a finished run's videos again from its stored weights."""
+
+import argparse
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+from pamfn import config
+from pamfn.errors import InputError
+from pamfn.store import Run
+
+TOLERANCE = 1e-5
+"""How far a metric may be from the stored one; the summation order of another machine changes the last digits."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pamfn.evaluate", description=__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--split", choices=["test", "holdout", "train"], default="test")
+    parser.add_argument("--weights", choices=["selected", "last"], default="selected")
+    parser.add_argument("--data-dir", help="where the data is now (default: where the run read it)")
+    parser.add_argument("--decoding", choices=["argmax", "sample", "mean"], help="another decision rule than the run's")
+    parser.add_argument("--samples", type=int, help="how many samples --decoding mean averages")
+    arguments = parser.parse_args()
+    config.register()
+    try:
+        different = evaluate(**vars(arguments))
+    except InputError as error:
+        config.refuse(error)
+    raise SystemExit(1 if different else 0)
+
+
+def evaluate(
+    run: Path, split: str, weights: str, data_dir: str | None, decoding: str | None, samples: int | None
+) -> list[str]:
+    """Prints the metrics beside the stored ones, and returns the names of those that differ."""
+    result = Run(run).result()
+    if result is None:
+        raise InputError(f"{run} is not a finished run: it has no result.json. Give a folder under runs/.")
+    settings = configuration(result, data_dir, decoding, samples)
+    metrics = rescored(settings, run, split, weights)
+    stored = stored_metrics(result, split, weights, unchanged=decoding is None and samples is None)
+    print(f"{result['name']}, {'+'.join(result['modalities'])}, seed {result['seed']}: {split}, {weights} weights")
+    different = []
+    for name, value in metrics.items():
+        known = stored.get(name, math.nan) if stored else math.nan
+        known = math.nan if known is None else known
+        same = math.isnan(known) or abs(value - known) <= TOLERANCE * max(1, abs(known))
+        different += [] if same else [name]
+        told = "" if math.isnan(known) else f"   stored {known:.6f}{'' if same else '   DIFFERENT'}"
+        print(f"  {name:<8} {value:.6f}{told}")
+    if different:
+        print(f"{', '.join(different)} differ from what {run / 'result.json'} says.")
+    return different
+
+
+def configuration(
+    result: dict[str, Any], data_dir: str | None, decoding: str | None, samples: int | None
+) -> config.Config:
+    """The run's own configuration, with what was asked to be different."""
+    raw = dict(result["config"])
+    raw["modalities"] = result["modalities"]
+    if data_dir is not None:
+        raw["paths"] = {**raw["paths"], "data_dir": data_dir}
+    asked = {k: v for k, v in (("decoding", decoding), ("samples", samples)) if v is not None}
+    if asked and result["kind"] == "branch":
+        raise InputError("--decoding and --samples: a single branch decides nothing; give a fused run.")
+    raw["model"] = {**raw["model"], **asked}
+    return config.checked(raw)
+
+
+def rescored(settings: config.Config, folder: Path, split: str, weights: str) -> dict[str, float]:
+    """Metrics of a split under stored weights."""
+    import torch
+
+    from pamfn.evaluation.metrics import score_metrics
+    from pamfn.pipeline import data_module, load_network, trainer_of
+    from pamfn.training.regression import ScoreRegression
+
+    for chatty in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    data = data_module(settings)
+    data.setup()
+    if split not in data.splits:
+        raise InputError(f"--split {split}: this run's protocol has only {', '.join(sorted(data.splits))}.")
+    data.evaluated = [split]
+    module = ScoreRegression(
+        load_network(settings, folder, weights),
+        splits=[split],
+        max_score=data.max_score,
+        score_range=data.score_range,
+        seed=settings.seed,
+        epochs=1,
+    )
+    trainer_of(settings, logger=False).validate(module, datamodule=data, verbose=False)
+    points = module.predicted(split)
+    return score_metrics(points["true"], points["predicted"], data.score_range)
+
+
+def stored_metrics(result: dict[str, Any], split: str, weights: str, *, unchanged: bool) -> dict[str, float] | None:
+    """What result.json says of the same predictions, if it says anything."""
+    if split != "test" or not unchanged:
+        return None
+    return result["metrics"][result["reported"] if weights == "selected" else "last"]
+
+
+if __name__ == "__main__":
+    main()
