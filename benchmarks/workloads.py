@@ -72,7 +72,7 @@ def reference_branch() -> Work:
 def our_branch() -> Work:
     """Stage 1 of rgb by the library."""
     network = ModalityBranch(width=WIDTHS["rgb"])
-    return Work(network, our_optimizer(network, STAGE1), lambda features: network(features).score)
+    return Work(network, our_optimizer(network, STAGE1), lambda features: network(features["rgb"]).score)
 
 
 def reference_pamfn(size: Size, bf16: bool = False) -> Work:

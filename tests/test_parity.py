@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from pamfn.models.checkpoints import from_authors
 from pamfn.models.pamfn import PAMFNOutput
 
 STREAMS = {"rgb": "V", "flow": "F", "audio": "A"}
+VANISHING = re.compile(r"(linear[12]|conv[12]|shortcut|attention1|^head\.1)\.bias$")
 
 pytestmark = pytest.mark.skipif(
-    "PAMFN_SHARED_DIR" not in os.environ, reason="PAMFN_SHARED_DIR names the folder of the recorded tensors; it is unset"
+    "PAMFN_SHARED_DIR" not in os.environ,
+    reason="PAMFN_SHARED_DIR names the folder of the recorded tensors; it is unset",
 )
 
 
@@ -43,9 +45,6 @@ class Recorded:
 
     def loss(self) -> Tensor:
         return (self.output().score - self.tensors["label"]).square().mean()
-
-    def under_our_names(self, replaced: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return from_authors(dict(replaced)).state
 
 
 @pytest.fixture(params=["small_k3", "heads_k4"])
@@ -100,7 +99,7 @@ def test_training_gives_the_recorded_loss_and_batchnorm_statistics(recorded):
     close((score - recorded.tensors["label"]).square().mean()[None], recorded.tensors["train.loss"], "loss")
     after = {k.removeprefix("train.after."): v for k, v in recorded.tensors.items() if k.startswith("train.after.")}
     assert {k for k in recorded.state if k.endswith(("running_mean", "running_var"))} <= set(after)
-    expected = recorded.under_our_names(recorded.state | after)
+    expected = from_authors(recorded.state | after).state
     for name, value in recorded.model.state_dict().items():
         if name.endswith(("running_mean", "running_var")):
             close(value, expected[name], name)
@@ -110,19 +109,23 @@ def test_training_gives_the_recorded_gradients(recorded):
     """`small_k3` to 1e-5; `heads_k4` to 1e-3 of a tensor's largest gradient.
 
     With the second one's batch of two, a BatchNorm over two values hands back the small difference of large numbers:
-    rounding is amplified a thousandfold, so the recorded gradients themselves are only that exact. `stage1.conv.0.bias`
-    only shifts a constant that its BatchNorm removes: its true gradient is 0, what was recorded is rounding.
+    rounding is amplified a thousandfold, so the recorded gradients themselves are only that exact. A bias that only
+    shifts what a BatchNorm centres has a true gradient of 0; what was recorded for it is rounding, up to 1.5e-5 in
+    `heads_k4`, and 1e-3 for `stage1.conv.0.bias`, whose BatchNorm multiplies a constant by 316.
     """
     recorded.model.train()
     recorded.loss().backward()
-    tensors, state = recorded.tensors, recorded.state
-    theirs = recorded.under_our_names({k: tensors.get(f"train.grad.{k}", torch.zeros_like(v)) for k, v in state.items()})
-    given = recorded.under_our_names({k: torch.full_like(v, f"train.grad.{k}" in tensors) for k, v in state.items()})
+    gradients = {k.removeprefix("train.grad."): v for k, v in recorded.tensors.items() if k.startswith("train.grad.")}
+    state = recorded.state
+    theirs = from_authors({k: gradients.get(k, torch.zeros_like(v)) for k, v in state.items()}).state
+    given = from_authors({k: torch.full_like(v, k in gradients) for k, v in state.items()}).state
     for name, parameter in recorded.model.named_parameters():
         assert (parameter.grad is not None) == bool(given[name].all()) == bool(given[name].any()), name
         if parameter.grad is not None:
-            relative = 1e-3 * theirs[name].abs().max().item() if recorded.name == "heads_k4" else 0.0
-            atol = 2e-3 if name == "stages.0.block.conv1.bias" else 1e-5 + relative
+            exact = 1e-3 * theirs[name].abs().max().item() if recorded.name == "heads_k4" else 0.0
+            if recorded.name == "heads_k4" and VANISHING.search(name):
+                exact = 5e-5
+            atol = 2e-3 if name == "stages.0.block.conv1.bias" else 1e-5 + exact
             close(parameter.grad, theirs[name], name, atol)
 
 
@@ -141,13 +144,18 @@ def test_a_video_scores_the_same_alone_and_padded_in_a_batch(recorded):
 
 
 def test_padding_plays_no_part_in_training(recorded):
-    """Padded behind, with the real length given, videos train as they do unpadded: same scores and statistics."""
-    model, before = recorded.model, {k: v.clone() for k, v in recorded.model.state_dict().items()}
-    noise = [recorded.tensors[f"eval.stage{i}.gumbel_noise"].transpose(1, 2) for i in (1, 2, 3)]
-    plain = model.train()(recorded.features, noise=noise).score
+    """Padded behind, with the real length given, videos train as they do unpadded: same scores and statistics.
+
+    In double precision: with two videos in the batch, BatchNorm would amplify the rounding of float32.
+    """
+    features = {name: x.double() for name, x in recorded.features.items()}
+    model = recorded.model.double()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    noise = [recorded.tensors[f"eval.stage{i}.gumbel_noise"].transpose(1, 2).double() for i in (1, 2, 3)]
+    plain = model.train()(features, noise=noise).score
     statistics = {k: v.clone() for k, v in model.state_dict().items()}
     model.load_state_dict(before)
-    padded = {name: nn.functional.pad(x, (0, 0, 0, 7), value=1e3) for name, x in recorded.features.items()}
+    padded = {name: nn.functional.pad(x, (0, 0, 0, 7), value=1e3) for name, x in features.items()}
     lengths = torch.full((recorded.config["batch"],), recorded.config["segments"])
     longer = [
         nn.functional.pad(x, (0, 0, 0, t - x.shape[1]), value=5.0)

@@ -1,4 +1,4 @@
-"""`python -m pamfn.convert`: feature files into stores without pickle, the authors' weights into ours. Once is enough."""
+"""`python -m pamfn.convert`: feature files into stores without pickle, the authors' weights into ours, once."""
 
 import argparse
 import os

@@ -1,7 +1,6 @@
 """`python -m pamfn.evaluate RUN`: scores a finished run's videos again from its stored weights."""
 
 import argparse
-import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -75,11 +74,10 @@ def rescored(settings: config.Config, folder: Path, split: str, weights: str) ->
     import torch
 
     from pamfn.evaluation.metrics import score_metrics
-    from pamfn.pipeline import data_module, load_network, trainer_of
+    from pamfn.pipeline import data_module, load_network, quiet, trainer_of
     from pamfn.training.regression import ScoreRegression
 
-    for chatty in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    quiet()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     data = data_module(settings)

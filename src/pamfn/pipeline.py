@@ -6,6 +6,7 @@ that was interrupted goes on; two processes that want the same one do not train 
 
 import logging
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -173,6 +174,15 @@ def trainer_of(config: Config, **arguments: Any) -> L.Trainer:
         default_root_dir=config.paths.output_dir,
         **arguments,
     )
+
+
+def quiet() -> None:
+    """Keeps Lightning's advice out of the job's own lines."""
+    for chatty in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # its own use of torch's pytree
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    logging.captureWarnings(True)
 
 
 def check_writable(output_dir: Path) -> None:

@@ -56,11 +56,11 @@ def full(folder: Path) -> bool:
 def cannot_write(path: Path, error: Exception) -> InputError:
     if getattr(error, "errno", None) == errno.ENOSPC or not isinstance(error, OSError):
         return InputError(
-            f"no space left to write {path}; nothing half-written was left. Free some, or choose another "
-            "paths.output_dir, and run the same command again: it goes on where it stopped."
+            f"no space left to write {path}; nothing half-written was left. Free some, or write "
+            "elsewhere, and run the same command again: a training goes on where it stopped."
         )
     reason = getattr(error, "strerror", None) or error
-    return InputError(f"cannot write {path}: {reason}. Choose a writable paths.output_dir.")
+    return InputError(f"cannot write {path}: {reason}. Choose a folder that can be written (training: paths.output_dir).")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,8 +1,6 @@
 """`python -m pamfn.train +experiment=fisv_tes`: both stages, scored test videos, a run folder that says it all."""
 
-import logging
 import sys
-import warnings
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -12,7 +10,6 @@ from omegaconf import DictConfig
 from pamfn import config
 from pamfn.errors import InputError
 
-log = logging.getLogger(__name__)
 config.register()
 
 
@@ -29,13 +26,10 @@ def job(raw: DictConfig) -> float:
 
 def train(checked: config.Config) -> float:
     """Trains what the configuration asks for and prints where things are."""
-    warnings.filterwarnings("ignore", module="lightning", message=".*LeafSpec.*")  # its own use of torch's pytree
-    logging.captureWarnings(True)
-    for chatty in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    from pamfn.pipeline import run_job
+    from pamfn.pipeline import quiet, run_job
     from pamfn.summary import summary_of
 
+    quiet()
     run = run_job(checked)
     result = run.result()
     assert result is not None

@@ -245,7 +245,7 @@ class PAMFN(nn.Module):
             return self(features, lengths).score, None
         x = next(iter(features.values()))
         draws = self.samples if self.decoding == "mean" else 1
-        noise = test_noise(keys, draws, self.stage_lengths(x.shape[1]), self.num_fusion_nets)
+        noise = decision_noise(keys, draws, self.stage_lengths(x.shape[1]), self.num_fusion_nets)
         scores = torch.stack(
             [self(features, lengths, noise=[stage[:, i].to(x) for stage in noise]).score for i in range(draws)]
         )
@@ -263,7 +263,7 @@ def gumbel(shape: Sequence[int], like: Tensor) -> Tensor:
     return -torch.empty(*shape, device=like.device).exponential_().log()
 
 
-def test_noise(keys: Sequence[int], draws: int, lengths: Sequence[int], networks: int) -> list[Tensor]:
+def decision_noise(keys: Sequence[int], draws: int, lengths: Sequence[int], networks: int) -> list[Tensor]:
     """Gumbel noise [(b, draws, t', k)] of each stage; a video's depends on its key alone, at any padded length."""
     noise = [np.empty((len(keys), draws, t, networks), dtype=np.float32) for t in lengths]
     for stage, values in enumerate(noise):

@@ -31,7 +31,7 @@ class Record(Callback):
     def __init__(self, run: Run, split: str | None) -> None:
         self.run, self.split = run, split
         self.curves: list[dict[str, float]] = []
-        self.began = 0.0
+        self.began, self.lr = 0.0, 0.0
 
     def state_dict(self) -> dict[str, Any]:
         return {"curves": self.curves}
@@ -41,6 +41,7 @@ class Record(Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.began = time.perf_counter()
+        self.lr = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         loss = float(pl_module.train_loss.compute())  # type: ignore[operator]
@@ -50,9 +51,8 @@ class Record(Callback):
                 f"training diverged: the loss of epoch {trainer.current_epoch + 1} is {loss}. "
                 "Lower the recipe's lr, or set its clip."
             )
-        lr = trainer.optimizers[0].param_groups[0]["lr"]
         seconds = time.perf_counter() - self.began
-        self.curves.append({"epoch": trainer.current_epoch, "lr": lr, "seconds": seconds, **measured})
+        self.curves.append({"epoch": trainer.current_epoch, "lr": self.lr, "seconds": seconds, **measured})
         if self.split is None or best_epoch(self.curves, self.split) == trainer.current_epoch:
             write_weights(self.run, "selected.safetensors", pl_module.network)  # type: ignore[arg-type]
 
@@ -77,6 +77,11 @@ class ResumePoint(Callback):
             trainer.save_checkpoint(temporary)
         self.record.write()
         self.saved = time.monotonic()
+
+
+    def on_train_batch_end(self, trainer: L.Trainer, *arguments: Any) -> None:
+        if trainer.received_sigterm:  # Lightning notes it and would train to the end
+            raise InputError("terminated. The same command goes on from the last saved epoch.")
 
 
 class Progress(Callback):

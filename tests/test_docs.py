@@ -1,0 +1,82 @@
+"""What the documents show is what there is: commands run, the example is the file it names, links lead somewhere."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from benchmarks.reference import ReferencePAMFN
+from omegaconf import OmegaConf
+
+from conftest import UIPRMD_WIDTHS, WIDTHS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+SMALL = (
+    "model.branch.d_model=8 model.branch.hidden=8 model.num_fusion_nets=2 data.crop=8 "
+    "recipe.branch.epochs=1 recipe.fusion.epochs=1 trainer.accelerator=cpu"
+)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [line for block in blocks("bash") for line in block.splitlines()]
+
+
+def widths(streams: Mapping[str, int]) -> str:
+    return " ".join(f"features.{modality}.width={width}" for modality, width in streams.items())
+
+
+def made_small(command: str) -> str:
+    """The same command on the tiny data set, with a tiny network, for one epoch; `make` says what it would do."""
+    if command.startswith("make "):
+        return f"{command} -n -C '{ROOT}'"
+    if not command.startswith("python -m pamfn.train") or "--help" in command:
+        return command
+    streams = UIPRMD_WIDTHS if "data=uiprmd" in command else WIDTHS
+    quiet = "" if "logger=" in command else "logger=csv"
+    return f"{command} {SMALL} {widths(streams)} {quiet}"
+
+
+def test_the_commands_of_the_readme_run_one_after_another(tmp_path: Path, tiny_data: Path):
+    shutil.copytree(tiny_data, tmp_path / "data")
+    torch.save(ReferencePAMFN(widths=WIDTHS, num_fusion_nets=2, d_model=8).state_dict(), tmp_path / "PAMFN.pth")
+    places = {"PAMFN_DATA_DIR": str(tmp_path / "data"), "PAMFN_OUTPUT_DIR": str(tmp_path / "runs")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-exc", "\n".join(map(made_small, COMMANDS))],
+        cwd=tmp_path,
+        env=os.environ | places | {"PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_readme_shows_commands_of_every_kind():
+    kinds = {" ".join(command.split()[: 1 if command.startswith("make") else 3]) for command in COMMANDS}
+    assert kinds == {"make", *(f"python -m pamfn.{name}" for name in ("train", "evaluate", "convert"))}
+
+
+def test_the_readme_shows_a_data_set_as_it_is():
+    (shown,) = blocks("yaml")
+    assert OmegaConf.create(shown) == OmegaConf.load(ROOT / "conf/data/uiprmd.yaml")
+
+
+def test_links_between_documents_lead_somewhere():
+    for name in ("README.md", "NOTES.md"):
+        for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text()):
+            assert (ROOT / link).exists(), f"{name} points to {link}"
+
+
+def test_make_help_lists_every_target():
+    makefile = (ROOT / "Makefile").read_text()
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"^  make ([a-z-]+)", listed, re.MULTILINE) == phony.split()
