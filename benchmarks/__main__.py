@@ -81,7 +81,9 @@ def measure(sizes: list[str], *, quick: bool) -> dict:
     }
 
 
-def cases(sizes: list[str], train: list[int], test: list[int], quick: bool) -> Iterator[tuple[str, Call, Call, int, bool]]:
+def cases(
+    sizes: list[str], train: list[int], test: list[int], quick: bool
+) -> Iterator[tuple[str, Call, Call, int, bool]]:
     """(title, reference, ours, pairs, whether to count operations), built one at a time."""
     pairs = 3 if quick else 11
     generator = torch.Generator().manual_seed(0)
@@ -93,8 +95,20 @@ def cases(sizes: list[str], train: list[int], test: list[int], quick: bool) -> I
         yield title, lambda: reference.step(*batch), lambda: ours.step(*batch), pairs, True
         if has_bf16():
             both, half = w.reference_pamfn(size, bf16=True), w.our_pamfn(size, bf16=True)
-            yield f"same, ours in bf16, {size.title}", lambda: reference.step(*batch), lambda: half.step(*batch), pairs, False
-            yield f"same, both in bf16, {size.title}", lambda: both.step(*batch), lambda: half.step(*batch), pairs, False
+            yield (
+                f"same, ours in bf16, {size.title}",
+                lambda: reference.step(*batch),
+                lambda: half.step(*batch),
+                pairs,
+                False,
+            )
+            yield (
+                f"same, both in bf16, {size.title}",
+                lambda: both.step(*batch),
+                lambda: half.step(*batch),
+                pairs,
+                False,
+            )
     size = w.SIZES["fisv"]
     batch = w.crop_batch(size, generator)
     branches = w.reference_branch(), w.our_branch()
@@ -106,7 +120,9 @@ def cases(sizes: list[str], train: list[int], test: list[int], quick: bool) -> I
     if quick:
         return
     trained = w.generated_videos(train)
-    sides = [lambda f=f, x=x: f(x, trained, tested, size) for f, x in ((w.reference_epoch, reference), (w.our_epoch, ours))]
+    sides = [
+        lambda f=f, x=x: f(x, trained, tested, size) for f, x in ((w.reference_epoch, reference), (w.our_epoch, ours))
+    ]
     yield f"stage-2 epoch, Fis-V: {len(train)} videos + test", sides[0], sides[1], 3, False
 
 
@@ -134,7 +150,9 @@ def operations(call: Call, counted: bool) -> float:
     return float(counter.get_total_flops())
 
 
-def convolution_backward_operations(gradient: Sequence[int], _inputs: Sequence[int], weight: Sequence[int], *rest, **_) -> int:
+def convolution_backward_operations(
+    gradient: Sequence[int], _inputs: Sequence[int], weight: Sequence[int], *rest, **_
+) -> int:
     """As many operations as forward for each of the two gradients asked for; torch's own count forgets groups."""
     wanted = rest[-1]
     return 2 * math.prod(gradient) * math.prod(weight[1:]) * (wanted[0] + wanted[1])

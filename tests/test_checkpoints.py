@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.reference import ReferencePAMFN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from benchmarks.reference import ReferencePAMFN
 from pamfn.errors import InputError
 from pamfn.models import PAMFN, ModalityBranch
 from pamfn.models.checkpoints import UNUSED, Imported, from_authors

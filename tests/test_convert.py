@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks.reference import ReferencePAMFN
 from torch import nn
 
+from benchmarks.reference import ReferencePAMFN
 from pamfn.convert import main
 from pamfn.data.features import read_features
 from pamfn.models.checkpoints import Imported

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from benchmarks.reference import ReferencePAMFN
 from omegaconf import OmegaConf
 
+from benchmarks.reference import ReferencePAMFN
 from conftest import UIPRMD_WIDTHS, WIDTHS
 
 ROOT = Path(__file__).parents[1]

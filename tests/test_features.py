@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from pamfn.data import features as module
-from pamfn.data.features import FeatureSet, feature_file, problems_of, read_features, write_store, written_whole
+from pamfn.data.features import FeatureSet, feature_file, problems_of, read_features, write_store
 from pamfn.errors import InputError
+from pamfn.store import whole
 
 
 def arrays(*, width: int = 6, dtype: str = "float16") -> dict[str, np.ndarray]:
@@ -195,7 +196,7 @@ def test_a_store_that_cannot_be_written_whole_leaves_what_was_there(tmp_path: Pa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full_disk)
-    assert f"cannot write {store}: No space left" in sentence(write_store, source, store, extractor="Y")
+    assert f"no space left to write {store}" in sentence(write_store, source, store, extractor="Y")
     assert list(store.parent.iterdir()) == [store]
     assert store.read_bytes() == before
 
@@ -203,7 +204,7 @@ def test_a_store_that_cannot_be_written_whole_leaves_what_was_there(tmp_path: Pa
 @pytest.mark.parametrize("reason", [KeyboardInterrupt, ValueError])
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path, reason: type[BaseException]):
     def stop_half_way() -> None:
-        with written_whole(tmp_path / "new/file") as temporary:
+        with whole(tmp_path / "new/file") as temporary:
             temporary.write_text("half")
             raise reason
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from composed import SMALL, small
 from safetensors.torch import load_file
 
+from composed import SMALL, small
 from pamfn import pipeline
 from pamfn.data.synthetic import write_synthetic
 from pamfn.errors import InputError
@@ -94,7 +94,9 @@ def test_one_modality_is_that_branch_alone_and_the_fused_job_reuses_it(tmp_path,
     assert alone.path.parent.name == "branch"
     trained = []
     real = pipeline.fit
-    monkeypatch.setattr(pipeline, "fit", lambda c, r, kind, *a, **k: (trained.append(r.path), real(c, r, kind, *a, **k)))
+    monkeypatch.setattr(
+        pipeline, "fit", lambda c, r, kind, *a, **k: (trained.append(r.path), real(c, r, kind, *a, **k))
+    )
     run(small(tmp_path, "modalities=[rgb,flow]"))
     assert len(trained) == 2
     assert alone.path not in trained
@@ -117,7 +119,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path, monkeypatch, k
     expected, learned, curves = predictions(straight), weights(straight), straight.file("curves.csv").read_text()
     shutil.rmtree(tmp_path / "runs")
 
-    class Stop(Exception):
+    class StoppedError(Exception):
         pass
 
     from pamfn.training.callbacks import ResumePoint
@@ -127,12 +129,12 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path, monkeypatch, k
     def stop_after_two(self, trainer, module):
         real(self, trainer, module)
         if trainer.current_epoch == 2 and kind in str(self.run.path):
-            raise Stop
+            raise StoppedError
 
     arguments = ("recipe.branch.epochs=5", "recipe.fusion.epochs=5", "resume_seconds=0")
     with monkeypatch.context() as patched:
         patched.setattr(ResumePoint, "on_train_epoch_end", stop_after_two)
-        with pytest.raises(Stop):
+        with pytest.raises(StoppedError):
             run(small(tmp_path, *arguments))
     assert list((tmp_path / "runs").rglob("resume.ckpt"))
     run(small(tmp_path, *arguments))
@@ -189,7 +191,10 @@ def test_every_setting_of_stage_two_changes_its_numbers_and_no_branch(setting, f
 
 
 def test_momentum_and_samples_change_the_numbers_where_they_act(folder):
-    for base, more in (("recipe.fusion.optimizer=sgd", "recipe.fusion.momentum=0.9"), ("model.decoding=mean", "model.samples=2")):
+    for base, more in (
+        ("recipe.fusion.optimizer=sgd", "recipe.fusion.momentum=0.9"),
+        ("model.decoding=mean", "model.samples=2"),
+    ):
         default, changed = run(small(folder, base)), run(small(folder, base, more))
         assert predictions(changed) != predictions(default)
 
@@ -228,7 +233,13 @@ def test_eight_videos_are_learned_by_heart_in_each_stage(tmp_path, modalities):
             tmp_path,
             f"modalities={modalities}",
             *("protocol=paper", "recipe=paper", "model.branch.d_model=32", "model.branch.hidden=32", "data.crop=10"),
-            *("recipe.branch.epochs=80", "recipe.fusion.epochs=120", "recipe.fusion.lr=0.003", "recipe.fusion.head_lr_scale=1.0", "recipe.branch.lr=0.05"),
+            *(
+                "recipe.branch.epochs=80",
+                "recipe.fusion.epochs=120",
+                "recipe.fusion.lr=0.003",
+                "recipe.fusion.head_lr_scale=1.0",
+                "recipe.branch.lr=0.05",
+            ),
             *("model.branch.dropout=0.0", "model.branch.head_dropout=0.0", "model.feature_dropout=0.0"),
         )
     )

@@ -1,0 +1,1 @@
+"""PAMFN: multimodal action quality assessment."""

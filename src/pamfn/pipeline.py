@@ -141,11 +141,11 @@ def fit(
         **recipe.model_dump(exclude={"batch_size", "clip"}),
     )
     record = Record(run, None if config.protocol.refit else config.protocol.select)
-    title = f"{kind} {data.name} {'+'.join(modalities)} seed {config.seed}"
+    title = f"{kind} {data.task} {'+'.join(modalities)} seed {config.seed}"
     callbacks = [record, ResumePoint(run, record, config.resume_seconds), Progress(title, record, data.evaluated)]
     resume = run.file("resume.ckpt") if run.file("resume.ckpt").exists() else None
-    tags = [data.name, *modalities, config.protocol.select]
-    with open_logger(config.logger, run, kind=kind, name=data.name, tags=tags, config=config.model_dump()) as logger:
+    tags = [data.task, *modalities, config.protocol.select]
+    with open_logger(config.logger, run, kind=kind, name=data.task, tags=tags, config=config.model_dump()) as logger:
         trainer = trainer_of(
             config, callbacks=callbacks, max_epochs=epochs, gradient_clip_val=recipe.clip, logger=logger or False
         )

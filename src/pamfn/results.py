@@ -77,7 +77,7 @@ def measured(trained: Trained, score_range: float) -> dict[str, dict[str, float]
 def record_result(run: Run, trained: Trained, data: ScoreDataModule, logger: WandbLogger | None) -> None:
     """Writes predictions.csv, the plots and result.json, and hands them to W&B."""
     config = trained.config
-    title = f"{data.name}, {' + '.join(trained.modalities)}, seed {config.seed}"
+    title = f"{data.task}, {' + '.join(trained.modalities)}, seed {config.seed}"
     write_text(run.file("predictions.csv"), predictions_csv(trained, data))
     metrics = measured(trained, data.score_range)
     reported = reported_protocol(config)
@@ -96,14 +96,14 @@ def result_of(trained: Trained, data: ScoreDataModule, metrics: dict[str, dict[s
     config, seconds = trained.config, [row["seconds"] for row in trained.curves]
     parameters = list(trained.network.parameters())
     return {
-        "name": data.name,
+        "name": data.task,
         "kind": trained.kind,
         "modalities": trained.modalities,
         "seed": config.seed,
         "reported": reported_protocol(config),
         "metrics": metrics,
         "branches": {m: path.name for m, path in trained.branches.items()},
-        "data_source": "synthetic" if "synthetic" in data.name else "real",
+        "data_source": "synthetic" if "synthetic" in data.task else "real",
         "data_files": {k: v for k, v in data.checksums.items() if keeps(k, trained.modalities)},
         "videos": {split: len(videos) for split, videos in data.splits.items()},
         "score_range": data.score_range,
@@ -150,7 +150,9 @@ def log_to_wandb(logger: WandbLogger, run: Run, metrics: dict[str, dict[str, flo
     rows = [line.split(",") for line in run.file("predictions.csv").read_text().splitlines()]
     logger.experiment.log(
         {
-            "predictions": wandb.Table(columns=rows[0], data=[[*r[:3], *map(float, r[3:])] for r in rows[1:]]),
+            "predictions": wandb.Table(
+                columns=list[str | int](rows[0]), data=[[*r[:3], *map(float, r[3:])] for r in rows[1:]]
+            ),
             "plots/predictions": wandb.Image(str(run.file("predictions.png"))),
             "plots/curves": wandb.Image(str(run.file("curves.png"))),
         }

@@ -60,7 +60,9 @@ def cannot_write(path: Path, error: Exception) -> InputError:
             "elsewhere, and run the same command again: a training goes on where it stopped."
         )
     reason = getattr(error, "strerror", None) or error
-    return InputError(f"cannot write {path}: {reason}. Choose a folder that can be written (training: paths.output_dir).")
+    return InputError(
+        f"cannot write {path}: {reason}. Choose a folder that can be written (training: paths.output_dir)."
+    )
 
 
 def write_text(path: Path, text: str) -> None:

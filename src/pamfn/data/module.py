@@ -59,7 +59,8 @@ class ScoreDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.name, self.dataset, self.score, self.select = name, dataset, score, select
+        self.task = name
+        self.dataset, self.score, self.select = dataset, score, select
         self.files, self.columns, self.max_score = {"train": train, "test": test}, list(columns), max_score
         self.features, self.data_dir = {m: dict(f) for m, f in features.items()}, Path(data_dir)
         self.crop, self.min_segments = crop, min_segments
@@ -88,7 +89,7 @@ class ScoreDataModule(L.LightningDataModule):
             self.splits["holdout"] = whole["train"].subset(held)
         self.evaluated = [split for split in ("holdout", "test") if split in self.splits]
         if len(kept) < 2:
-            raise InputError(f"{self.name}: {len(kept)} videos to train on; at least 2 are needed.")
+            raise InputError(f"{self.task}: {len(kept)} videos to train on; at least 2 are needed.")
 
     def scores(self, split: str, problems: list[str]) -> dict[str, float]:
         """Points of a split's videos, or nothing and its problems."""

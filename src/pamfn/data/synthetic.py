@@ -47,7 +47,7 @@ def write_synthetic(data_dir: Path, *, seed: int = 0, train: int = 240, test: in
     streams, points = _videos(np.random.default_rng(seed), len(names))
     for name, file in files.items():
         with whole(file) as temporary, temporary.open("wb") as opened:
-            np.save(opened, np.array(dict(zip(names, streams[name], strict=True)), dtype=object), allow_pickle=True)
+            np.save(opened, np.array(dict(zip(names, streams[name], strict=True)), dtype=object))
     lines = _label_lines(np.random.default_rng([seed, 1]), names, points, [len(array) for array in streams["flow"]])
     texts = {"train": ["\t".join(COLUMNS), *lines[:train]], "test": lines[train:]}
     for split, file in labels.items():

@@ -12,14 +12,14 @@ from torch import Tensor
 class Batch(NamedTuple):
     """features {modality: (b, t, c)} float32, lengths (b,) or None when nothing is padded away, target (b,) in [0, 1].
 
-    `index` (b,): positions in the split. `lengths` is None for training crops: their zero padding counts as segments,
+    `videos` (b,): positions in the split. `lengths` is None for training crops: their zero padding counts as segments,
     as in the paper.
     """
 
     features: dict[str, Tensor]
     lengths: Tensor | None
     target: Tensor
-    index: Tensor
+    videos: Tensor
 
 
 @dataclass(frozen=True)

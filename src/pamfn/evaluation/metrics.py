@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -19,12 +20,11 @@ def score_metrics(true: Sequence[float], predicted: Sequence[float], score_range
     y, p = np.asarray(true, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     error = p - y
     correlations = dict.fromkeys(METRICS[:3], float("nan"))
+    rules: Any = zip(METRICS[:3], (stats.spearmanr, stats.kendalltau, stats.pearsonr), strict=True)
     if np.ptp(y) > 0 and np.ptp(p) > 0:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", stats.NearConstantInputWarning)
-            correlations["srcc"] = float(stats.spearmanr(y, p).statistic)
-            correlations["kendall"] = float(stats.kendalltau(y, p).statistic)
-            correlations["pearson"] = float(stats.pearsonr(y, p).statistic)
+            correlations = {name: float(rule(y, p).statistic) for name, rule in rules}
     return {
         **correlations,
         "rl2": float(100 * np.mean((error / score_range) ** 2)),

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pamfn.models.layers import SequenceConv, SequenceNorm, full_precision, pool, valid_segments
+from pamfn.models.layers import Dropout, Pointwise, SequenceConv, SequenceNorm, full_precision, pool, valid_segments
 
 
 class BranchOutput(NamedTuple):
@@ -22,11 +22,11 @@ class Embedding(nn.Module):
 
     def __init__(self, width: int, hidden: int, d_model: int, dropout: float) -> None:
         super().__init__()
-        self.linear1 = nn.Linear(width, hidden)
+        self.linear1 = Pointwise(width, hidden)
         self.norm1 = SequenceNorm(hidden)
-        self.linear2 = nn.Linear(hidden, d_model)
+        self.linear2 = Pointwise(hidden, d_model)
         self.norm2 = SequenceNorm(d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
         x = F.relu(self.norm1(self.linear1(x), valid))
@@ -51,9 +51,9 @@ class ResidualBlock(nn.Module):
 class ModalityBranch(nn.Module):
     """Residual temporal blocks over segment features; time halves after each but the last, which averages it.
 
-    Shapes: features (b, t, c) -> score (b,) in [0, 1] and num_stages + 1 maps (b, t, d), (b, t // 2, d), ..., (b, 1, d).
+    Shapes: features (b, t, c) -> score (b,) in [0, 1] and num_stages + 1 maps (b, t, d), (b, t // 2, d), .., (b, 1, d).
     `lengths` (b,): number of real segments of each video when videos of different length share the batch.
-    Source: section III-B of the paper; spec section 2. t must be at least 2 ** (num_stages - 1).
+    Source: section III-B of the paper. t must be at least 2 ** (num_stages - 1).
     """
 
     def __init__(

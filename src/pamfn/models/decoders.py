@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from pamfn.models.layers import Pointwise
+
 
 class TokenAttention(nn.Module):
     """One query attends over k tokens of its own time step; weights = softmax(sign * Q K^T / sqrt(d_head) + mask).
@@ -22,7 +24,7 @@ class TokenAttention(nn.Module):
             raise ValueError(f"d_model {d_model} is not divisible by {heads} heads")
         self.heads = heads
         self.scale = sign / math.sqrt(d_model // heads)
-        self.query = nn.Linear(d_model, d_model)
+        self.query = Pointwise(d_model, d_model)
         self.key = nn.Linear(d_model, d_model)
         self.value = nn.Linear(d_model, d_model)
         self.dropout = nn.Dropout(dropout)
@@ -52,7 +54,7 @@ class ModalitySpecificFeatureDecoder(nn.Module):
 
     def __init__(self, d_model: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.projection = nn.Linear(d_model, d_model)
+        self.projection = Pointwise(d_model, d_model)
         self.attention = TokenAttention(d_model, heads, dropout, sign=-1.0)
 
     def forward(self, mixed: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,7 +72,7 @@ class CrossModalFeatureDecoder(nn.Module):
     def __init__(self, d_model: int, heads: int, dropout: float, double_negation: bool) -> None:
         super().__init__()
         self.double_negation = double_negation
-        self.projection = nn.Linear(2 * d_model, d_model)
+        self.projection = Pointwise(2 * d_model, d_model)
         self.attention = TokenAttention(d_model, heads, dropout, sign=-1.0)
 
     def forward(self, mixed: Tensor, decoded: Tensor, cross_modal: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

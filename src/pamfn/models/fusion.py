@@ -55,7 +55,7 @@ class PolicyNet(nn.Sequential):
 
 
 class FusionOutput(NamedTuple):
-    """Cross-modal features (b, t', k, d), mask (b, t', k) of 0 / -1e9, logits (b, t', k), decision u (b, t') in 1..k."""
+    """Cross-modal features (b, t', k, d), mask (b, t', k) of 0 or -1e9, logits (b, t', k), decision u (b, t')."""
 
     features: Tensor
     mask: Tensor

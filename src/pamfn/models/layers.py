@@ -51,6 +51,24 @@ class SequenceConv(nn.Conv1d):
         return y.squeeze(2).transpose(1, 2)
 
 
+class Dropout(nn.Dropout):
+    """Dropout that draws uniform numbers on a CPU, where torch's own Bernoulli draws are four times slower."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or self.p == 0 or self.p == 1 or input.device.type != "cpu":
+            return super().forward(input)
+        keep = torch.rand(input.shape) >= self.p
+        return input * (keep / (1 - self.p)).to(input.dtype)
+
+
+class Pointwise(nn.Linear):
+    """Linear layer on (b, t, c), run as a 1 x 1 image convolution like `SequenceConv`: the faster kernel on CPUs."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        image = input.transpose(1, 2).unsqueeze(2)
+        return F.conv2d(image, self.weight[:, :, None, None], self.bias).squeeze(2).transpose(1, 2)
+
+
 EXACT_POSITIONS = 2048
 """Up to here BatchNorm runs on contiguous channels: slower, but accurate where few values meet (see `SequenceNorm`)."""
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pamfn.models.branch import ModalityBranch
 from pamfn.models.decoders import CrossModalFeatureDecoder, ModalitySpecificFeatureDecoder
 from pamfn.models.fusion import AdaptiveFusion
-from pamfn.models.layers import SequenceConv, SequenceNorm, full_precision, pool, valid_segments
+from pamfn.models.layers import Dropout, Pointwise, SequenceConv, SequenceNorm, full_precision, pool, valid_segments
 
 
 class StageOutput(NamedTuple):
@@ -38,8 +38,17 @@ class PAMFNOutput(NamedTuple):
     stages: list[StageOutput]
 
 
+def of_zeros(layer: Pointwise | SequenceConv, zeros: Tensor) -> Tensor:
+    """What a layer makes of zeros (b, t, c): its bias everywhere, and a zero gradient for its weight."""
+    assert layer.bias is not None
+    return (layer.bias + 0 * layer.weight.sum()).expand(*zeros.shape[:2], -1)
+
+
 class MixedBlock(nn.Module):
-    """The mixed branch's own residual block: (b, t, 3 d) -> (b, t, d)."""
+    """The mixed branch's own residual block: (b, t, 3 d) -> (b, t, d).
+
+    `empty`: x is all zeros, as before the first stage, and the two widest layers need not be computed.
+    """
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
@@ -47,13 +56,15 @@ class MixedBlock(nn.Module):
         self.norm1 = SequenceNorm(d_model)
         self.conv2 = SequenceConv(d_model, d_model)
         self.norm2 = SequenceNorm(d_model)
-        self.shortcut = nn.Linear(3 * d_model, d_model)
+        self.shortcut = Pointwise(3 * d_model, d_model)
         self.shortcut_norm = SequenceNorm(d_model)
 
-    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        y = F.relu(self.norm1(self.conv1(x, valid), valid))
+    def forward(self, x: Tensor, valid: Tensor | None, *, empty: bool = False) -> Tensor:
+        y = of_zeros(self.conv1, x) if empty else self.conv1(x, valid)
+        y = F.relu(self.norm1(y, valid))
         y = F.relu(self.norm2(self.conv2(y, valid), valid))
-        return y + F.relu(self.shortcut_norm(self.shortcut(x), valid))
+        z = of_zeros(self.shortcut, x) if empty else self.shortcut(x)
+        return y + F.relu(self.shortcut_norm(z, valid))
 
 
 class FusionStage(nn.Module):
@@ -89,10 +100,11 @@ class FusionStage(nn.Module):
         noise: Tensor | None,
         valid: tuple[Tensor | None, Tensor | None],
         *,
+        first: bool,
         last: bool,
     ) -> StageOutput:
         """mixed (b, t', 3 d), previous (b, t, m, d), current (b, t', m, d), masks of t and of t'."""
-        mixed = self.block(mixed, valid[1])
+        mixed = self.block(mixed, valid[1], empty=first)
         decoded, modality_weights = self.msfd(mixed, current)
         fusion = self.fusion(previous, temperature, noise, last=last, valid=valid[0])
         cross_modal, fusion_weights = self.cmfd(mixed, decoded, fusion.features, fusion.mask)
@@ -177,7 +189,7 @@ class PAMFN(nn.Module):
             )
             for _ in range(self.num_stages)
         )
-        self.feature_dropout = nn.Dropout(feature_dropout)
+        self.feature_dropout = Dropout(feature_dropout)
         self.positive_temperature = temperature == "positive"
         start = math.log(initial_temperature) if self.positive_temperature else initial_temperature
         self.temperature = nn.Parameter(torch.tensor(start))
@@ -203,6 +215,7 @@ class PAMFN(nn.Module):
         maps = []
         for name, network in self.branches.items():
             with torch.set_grad_enabled(torch.is_grad_enabled() and name in self.finetune):
+                assert isinstance(network, ModalityBranch)
                 maps.append(network.maps(features[name], lengths))
         return [self.feature_dropout(torch.stack(level, dim=2)) for level in zip(*maps, strict=True)]
 
@@ -221,7 +234,7 @@ class PAMFN(nn.Module):
             last = i == self.num_stages - 1
             masks = (valid[i], valid[i + 1])
             stage_noise = None if noise is None else noise[i]
-            out = stage(mixed, levels[i], levels[i + 1], temperature, stage_noise, masks, last=last)
+            out = stage(mixed, levels[i], levels[i + 1], temperature, stage_noise, masks, first=i == 0, last=last)
             stages.append(out)
             if not last:
                 mixed = pool(out.mixed, last=i == self.num_stages - 2, valid=valid[i + 1])

@@ -78,8 +78,9 @@ class ResumePoint(Callback):
         self.record.write()
         self.saved = time.monotonic()
 
-
-    def on_train_batch_end(self, trainer: L.Trainer, *arguments: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if trainer.received_sigterm:  # Lightning notes it and would train to the end
             raise InputError("terminated. The same command goes on from the last saved epoch.")
 

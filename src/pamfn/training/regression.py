@@ -53,11 +53,11 @@ class ScoreRegression(L.LightningModule):
         self.save_hyperparameters(ignore=["network"])
         self.network = network
         self.splits, self.max_score, self.score_range, self.seed = splits, max_score, score_range, seed
-        self.train_loss = MeanMetric()
+        self.train_loss = MeanMetric(nan_strategy="disable")
         self.metrics: dict[str, float] = {}  # of the last evaluation, in double precision
         self.predictions: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         recipe = self.hparams
         head = getattr(self.network, "head_parameters", list)()
         of_head = {id(p) for p in head}
@@ -70,7 +70,7 @@ class ScoreRegression(L.LightningModule):
                 groups, lr=recipe["lr"], momentum=recipe["momentum"], weight_decay=recipe["weight_decay"]
             )
         else:
-            optimizer = AdamW(groups, lr=recipe["lr"], weight_decay=recipe["weight_decay"])
+            optimizer = AdamW(groups, lr=recipe["lr"], weight_decay=recipe["weight_decay"], fused=True)
         schedules = [self.schedule(float(group["lr"])) for group in groups]
         return {"optimizer": optimizer, "lr_scheduler": LambdaLR(optimizer, schedules)}
 
@@ -99,14 +99,14 @@ class ScoreRegression(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         score, spread = self.decide(batch)
-        self.predictions[self.splits[dataloader_idx]].append((batch.index, score, spread))
+        self.predictions[self.splits[dataloader_idx]].append((batch.videos, score, spread))
 
     def decide(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Test scores (b,) and their standard deviation over decision samples (b,), 0 where nothing is sampled."""
         if not hasattr(self.network, "decide"):
             score = self(batch).float()
             return score, torch.zeros_like(score)
-        keys = [self.seed * 1_000_003 + int(i) for i in batch.index]
+        keys = [self.seed * 1_000_003 + int(i) for i in batch.videos]
         score, spread = self.network.decide(batch.features, batch.lengths, keys)  # type: ignore[operator]
         return score.float(), torch.zeros_like(score) if spread is None else spread.float()
 
