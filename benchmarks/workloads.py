@@ -69,10 +69,10 @@ def reference_branch() -> Work:
     return Work(network, optimizer, lambda features: network(features["rgb"])[0])
 
 
-def our_branch() -> Work:
-    """Stage 1 of rgb by the library."""
-    network = ModalityBranch(width=WIDTHS["rgb"])
-    return Work(network, our_optimizer(network, STAGE1), lambda features: network(features["rgb"]).score)
+def our_branch(modality: str = "rgb") -> Work:
+    """Stage 1 of a modality by the library."""
+    network = ModalityBranch(width=WIDTHS[modality])
+    return Work(network, our_optimizer(network, STAGE1), lambda features: network(features).score)
 
 
 def reference_pamfn(size: Size, bf16: bool = False) -> Work:
@@ -108,11 +108,10 @@ def our_optimizer(network: nn.Module, recipe: dict[str, Any]) -> torch.optim.Opt
     return module.configure_optimizers()["optimizer"]
 
 
-def crop_batch(size: Size, generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
+def crop_batch(size: Size) -> tuple[dict[str, Tensor], Tensor]:
     """One training batch: features (b, t, c) of every modality and targets (b,)."""
-    shape = (BATCH, size.segments)
-    features = {m: torch.randn(*shape, c, generator=generator) for m, c in WIDTHS.items()}
-    return features, torch.rand(BATCH, generator=generator)
+    features = {m: torch.randn(BATCH, size.segments, c) for m, c in WIDTHS.items()}
+    return features, torch.rand(BATCH)
 
 
 def fisv_lengths(data_dir: str | None) -> tuple[list[int], list[int], str]:
@@ -160,17 +159,17 @@ def reference_test(work: Work, videos: Videos) -> None:
     work.network.train()
 
 
-def our_epoch(work: Work, train: Videos, test: Videos, size: Size) -> None:
-    """One pass over the training videos and the test pass."""
-    for batch in Crops(train, segments=size.segments, batch_size=BATCH, seed=0):
+def our_epoch(work: Work, train: Videos, test: Videos) -> None:
+    """One pass over Fis-V's training videos and the test pass."""
+    for batch in Crops(train, segments=SIZES["fisv"].segments, batch_size=BATCH, seed=0):
         work.step(batch.features, batch.target)
     our_test(work, test)
 
 
-def reference_epoch(work: Work, train: Videos, test: Videos, size: Size) -> None:
+def reference_epoch(work: Work, train: Videos, test: Videos) -> None:
     """The same with crops cut and stacked video by video."""
     for index in torch.randperm(len(train)).split(BATCH):
-        crops = [dict(random_crop(video(train, int(i)), size.segments)) for i in index]
+        crops = [dict(random_crop(video(train, int(i)), SIZES["fisv"].segments)) for i in index]
         work.step({m: torch.stack([crop[m] for crop in crops]) for m in WIDTHS}, train.target[index])
     reference_test(work, test)
 

@@ -222,25 +222,45 @@ def problems_of_node(node: Node, place: str) -> list[str]:
     return problems
 
 
-def checked(raw: DictConfig | Mapping[str, Any]) -> Config:
-    """The configuration, typed.
+def resolved(raw: DictConfig | Mapping[str, Any]) -> Any:
+    """Plain values of a composed configuration, interpolations replaced."""
+    if not OmegaConf.is_config(raw):
+        return raw
+    try:
+        return OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise InputError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
+
+
+def parsed(plain: Any) -> Config:
+    """The configuration, typed, but for the arguments of the `_target_`s, which need their classes imported.
 
     Raises:
         InputError: with one sentence for every misspelt key, wrong type and impossible choice.
     """
     try:
-        plain: Any = raw
-        if OmegaConf.is_config(raw):
-            plain = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise InputError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
+        config = Config.model_validate(plain)
+    except ValidationError as error:
+        raise InputError(told(error, Config, "")) from error
+    problems = impossible(config)
+    if problems:
+        raise InputError(problems)
+    return config
+
+
+def checked(raw: DictConfig | Mapping[str, Any]) -> Config:
+    """The configuration, typed throughout.
+
+    Raises:
+        InputError: with one sentence for every misspelt key, wrong type and impossible choice.
+    """
+    plain = resolved(raw)
     nodes = {place: plain.get(place) for place in ("data", "model", "trainer")}
     problems = [p for place, node in nodes.items() if isinstance(node, dict) for p in problems_of_node(node, place)]
     try:
-        config = Config.model_validate(plain)
-    except ValidationError as error:
-        raise InputError([*told(error, Config, ""), *problems]) from error
-    problems += impossible(config)
+        config = parsed(plain)
+    except InputError as error:
+        raise InputError([*error.problems, *problems]) from error
     if problems:
         raise InputError(problems)
     return config
@@ -253,9 +273,12 @@ def impossible(config: Config) -> list[str]:
     unknown = [m for m in config.modalities or [] if m not in config.features]
     if unknown:
         problems.append(f"modalities: {', '.join(unknown)} not among this data set's modalities: {offered}.")
-    if not config.streams:
+    elif not config.streams:
         problems.append(f"modalities: choose at least one of {offered}.")
-    strangers = [m for m in config.model.get("finetune", []) if m not in config.features]
+    if not isinstance(config.model.get("branch"), dict):
+        problems.append("model.branch: needs a _target_, the class to build, e.g. pamfn.models.ModalityBranch.")
+    finetune = config.model.get("finetune")
+    strangers = [m for m in finetune if m not in config.features] if isinstance(finetune, list) else []
     if strangers:
         problems.append(f"model.finetune: {', '.join(map(str, strangers))} not among the modalities: {offered}.")
     if (config.protocol.select == "holdout") != (config.protocol.holdout > 0):

@@ -9,25 +9,24 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from pamfn.config import Config, branch_identity, build, fingerprint, fusion_identity
+from pamfn.config import Config, build
 from pamfn.data.module import ScoreDataModule
 from pamfn.errors import InputError
+from pamfn.finished import Kind, locate, refuse_changed_data, wanted
 from pamfn.results import Trained, commit, predictions_of, record_result
-from pamfn.store import Run, cannot_write, find
+from pamfn.store import Run, cannot_write
 from pamfn.training.callbacks import Progress, Record, ResumePoint, write_weights
 from pamfn.training.loggers import open_logger
 from pamfn.training.regression import ScoreRegression
 
 log = logging.getLogger(__name__)
-
-Kind = Literal["branch", "fusion"]
 
 
 def data_module(config: Config) -> ScoreDataModule:
@@ -74,12 +73,11 @@ class Pipeline:
 
     def run(self) -> Run:
         """The job: with one modality its branch alone, else every branch and the fused network."""
-        modalities = list(self.config.streams)
-        return self.network("branch" if len(modalities) == 1 else "fusion", modalities)
+        return self.network(*wanted(self.config))
 
     def network(self, kind: Kind, modalities: list[str]) -> Run:
         """The run of one network: read if it is finished, trained (or gone on with) if it is not."""
-        run = self.find(kind, modalities)
+        run = locate(self.config, kind, modalities)
         result = run.result()
         if result is None:
             self.data.setup()
@@ -90,16 +88,9 @@ class Pipeline:
                 if result is None:
                     fit(self.config, run, kind, self.data.only(modalities), epochs=epochs, branches=branches)
                     return run
-        self.check_same_data(run, result)
+        refuse_changed_data(self.config, run, result)
         log.info("%s %s: read from %s", kind, run.path.name, run.path)
         return run
-
-    def find(self, kind: Kind, modalities: list[str]) -> Run:
-        """Where the run of a network is, or will be."""
-        config = self.config
-        identity = branch_identity(config, modalities[0]) if kind == "branch" else fusion_identity(config)
-        label = f"{config.data['name']}-{'_'.join(modalities)}-seed{config.seed}"
-        return find(Path(config.paths.output_dir), kind, label, fingerprint(identity))
 
     def epochs(self, kind: Kind, modalities: list[str]) -> int:
         """The recipe's epochs, or with `protocol.refit` as many as the hold-out protocol chose."""
@@ -110,16 +101,6 @@ class Pipeline:
         result = choosing.network(kind, modalities).result()
         assert result is not None
         return int(result["metrics"]["holdout"]["epoch"]) + 1
-
-    def check_same_data(self, run: Run, result: dict[str, Any]) -> None:
-        """A finished run must have been trained on the files that are there now (if any are)."""
-        present = self.data.present_checksums()
-        changed = [name for name, checksum in result["data_files"].items() if present.get(name, checksum) != checksum]
-        if changed:
-            raise InputError(
-                f"{run.path} was trained on other data: {', '.join(changed)} changed since. "
-                "Remove that folder to train again, or choose another paths.output_dir."
-            )
 
 
 def fit(

@@ -1,6 +1,7 @@
 """`python -m pamfn.train +experiment=fisv_tes`: both stages, scored test videos, a run folder that says it all."""
 
 import sys
+from contextlib import suppress
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -9,6 +10,9 @@ from omegaconf import DictConfig
 
 from pamfn import config
 from pamfn.errors import InputError
+from pamfn.finished import finished
+from pamfn.store import Run
+from pamfn.summary import summary_of
 
 config.register()
 
@@ -17,20 +21,29 @@ config.register()
 def job(raw: DictConfig) -> float:
     """One job of Hydra's; the reported Spearman correlation."""
     try:
-        return train(config.checked(raw))
+        return answer(raw)
     except InputError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # the rest of the sweep goes on
         config.refuse(error)
 
 
-def train(checked: config.Config) -> float:
-    """Trains what the configuration asks for and prints where things are."""
+def answer(raw: DictConfig) -> float:
+    """Reads the run that answers the job if it is finished, trains it if not, and prints what came out."""
+    with suppress(InputError):  # `checked` says all of what is wrong
+        run = finished(config.parsed(config.resolved(raw)))
+        if run is not None:
+            print(f"read from {run.path}")
+            return told(run)
+    checked = config.checked(raw)
     from pamfn.pipeline import quiet, run_job
-    from pamfn.summary import summary_of
 
     quiet()
-    run = run_job(checked)
+    return told(run_job(checked))
+
+
+def told(run: Run) -> float:
+    """Prints a run's summary; its reported Spearman correlation."""
     result = run.result()
     assert result is not None
     print(summary_of(run, result))

@@ -1,9 +1,7 @@
 """The data module for videos with a score: Rhythmic Gymnastics, Fis-V, UI-PRMD and whatever has that layout."""
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import lightning as L
@@ -12,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pamfn.data.annotations import read_scores
-from pamfn.data.features import FeatureSet, feature_file, problems_of, read_features, source_checksum
+from pamfn.data.features import FeatureSet, feature_file, problems_of, read_features
+from pamfn.data.identity import feature_name, score_checksum
 from pamfn.data.videos import Crops, Videos, WholeVideos, stratified_holdout
 from pamfn.errors import InputError
 
@@ -104,7 +103,7 @@ class ScoreDataModule(L.LightningDataModule):
             problems.append(
                 f"{path}: {len(beyond)} scores are outside 0..{self.max_score:g} (data.max_score): {some(beyond)}."
             )
-        self.checksums[self.files[split]] = checksum(scores)
+        self.checksums[self.files[split]] = score_checksum(scores)
         return scores
 
     def streams(self, videos: Sequence[str], problems: list[str]) -> dict[str, FeatureSet]:
@@ -119,7 +118,7 @@ class ScoreDataModule(L.LightningDataModule):
                 continue
             found = problems_of(streams[modality], modality=modality, width=int(spec["width"]), videos=videos)
             problems.extend(found)
-            self.checksums[f"features/{path.stem}"] = streams[modality].checksum
+            self.checksums[feature_name(path)] = streams[modality].checksum
         if not problems:
             self.check_lengths(videos, streams, problems)
         return streams
@@ -157,21 +156,6 @@ class ScoreDataModule(L.LightningDataModule):
         target = (points / self.max_score).float()
         start = segments.cumsum(0) - segments
         return Videos(list(scores), packed, start, segments, points, target, torch.arange(len(scores)))
-
-    def present_checksums(self) -> dict[str, str]:
-        """Identity of the label and feature files that are there now, without reading features."""
-        if self.splits:
-            return self.checksums
-        found: dict[str, str] = {}
-        for split, name in self.files.items():
-            with suppress(InputError):
-                path = self.data_dir / self.files[split]
-                found[name] = checksum(read_scores(path, columns=self.columns, score=self.score, select=self.select))
-        for modality, spec in self.features.items():
-            with suppress(InputError):
-                path = feature_file(self.data_dir, self.dataset, modality, str(spec["extractor"]))
-                found[f"features/{path.stem}"] = source_checksum(path)
-        return found
 
     def only(self, modalities: Sequence[str]) -> "ScoreDataModule":
         """The same data with some of the modalities; nothing is read again."""
@@ -214,9 +198,3 @@ def nbytes(x: Tensor) -> int:
 def some(names: Sequence[str], most: int = 5) -> str:
     """The first few names, and that there are more."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-
-
-def checksum(scores: Mapping[str, float]) -> str:
-    """Identity of what was read from a label file."""
-    text = "\n".join(f"{v} {points!r}" for v, points in scores.items())
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

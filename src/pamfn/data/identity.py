@@ -1,0 +1,39 @@
+"""Which data a run was trained on: checksums of what its label and feature files hold. Nothing here imports torch."""
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pamfn.data.annotations import read_scores
+from pamfn.data.features import feature_file, source_checksum
+from pamfn.errors import InputError
+
+
+def score_checksum(scores: Mapping[str, float]) -> str:
+    """Identity of what was read from a label file."""
+    text = "\n".join(f"{v} {points!r}" for v, points in scores.items())
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def feature_name(path: Path) -> str:
+    """A feature file's name in a run's `data_files`, the same for a `.npy` and the store made of it."""
+    return f"features/{path.stem}"
+
+
+def present_checksums(
+    data_dir: Path, data: Mapping[str, Any], features: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    """Checksums of the files that are there now, given a `ScoreDataModule`'s arguments; absent files are left out."""
+    found: dict[str, str] = {}
+    for name in (data["train"], data["test"]):
+        with suppress(InputError):
+            path = data_dir / name
+            scores = read_scores(path, columns=data["columns"], score=data["score"], select=data.get("select", ""))
+            found[name] = score_checksum(scores)
+    for modality, spec in features.items():
+        with suppress(InputError):
+            path = feature_file(data_dir, data["dataset"], modality, str(spec["extractor"]))
+            found[feature_name(path)] = source_checksum(path)
+    return found

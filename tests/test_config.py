@@ -1,0 +1,381 @@
+"""Every file under conf/ composes to what it promises; whatever does not fit is refused; a run is named by what decides it."""
+
+import copy
+import random
+from functools import cache
+from typing import Any
+
+import pytest
+from composed import composed
+from omegaconf import OmegaConf
+
+from pamfn import config
+from pamfn.config import CONF, Config, branch_identity, checked, fingerprint, fusion_identity, let_checked_refuse
+from pamfn.errors import InputError
+
+GROUPS = {"data", "experiment", "features", "logger", "model", "protocol", "recipe", "trainer"}
+OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+NEEDS = {"features=in_data": "data=uiprmd"}
+"""Options that go with another one only."""
+
+CELLS = {
+    "rg_ball": (10, 5e-4, 400),
+    "rg_clubs": (10, 5e-4, 500),
+    "rg_hoop": (10, 5e-4, 300),
+    "rg_ribbon": (10, 5e-4, 500),
+    "fisv_tes": (6, 8e-4, 500),
+    "fisv_pcs": (6, 8e-4, 500),
+}
+"""K, learning rate and epochs of stage 2 in the main table."""
+
+
+def refused(*arguments: str) -> list[str]:
+    """The sentences that a command line is answered with."""
+    with pytest.raises(InputError) as error:
+        checked(composed(*let_checked_refuse(list(arguments))))
+    return error.value.problems
+
+
+@cache
+def settings_of(*arguments: str) -> Config:
+    return checked(composed(*arguments))
+
+
+@cache
+def defaults() -> str:
+    return OmegaConf.to_yaml(composed(), resolve=True)
+
+
+def changed(place: str | None = None, value: Any = None) -> Config:
+    """The default configuration with one setting changed."""
+    raw: Any = OmegaConf.to_container(OmegaConf.create(defaults()))
+    if place is not None:
+        *path, last = place.split(".")
+        node = raw
+        for key in path:
+            node = node[key]
+        assert node[last] != value
+        node[last] = value
+    return checked(raw)
+
+
+def branch(settings: Config, modality: str = "rgb") -> str:
+    return fingerprint(branch_identity(settings, modality))
+
+
+def fusion(settings: Config) -> str:
+    return fingerprint(fusion_identity(settings))
+
+
+def test_every_group_of_options_is_known():
+    assert {path.parent.name for path in CONF.rglob("*.yaml") if path.parent != CONF} == GROUPS
+    assert {path.name for path in CONF.glob("*.yaml")} == {"train.yaml"}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes(option: str):
+    needed = [NEEDS[option]] if option in NEEDS else []
+    added = f"+{option}" if option.startswith("experiment=") else option
+    assert checked(composed(added, *needed)).streams
+
+
+@pytest.mark.parametrize("protocol", ["paper", "holdout"])
+@pytest.mark.parametrize("recipe", ["paper", "official"])
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_under_both_recipes_and_protocols(experiment: str, recipe: str, protocol: str):
+    settings = settings_of(f"+experiment={experiment}", f"recipe={recipe}", f"protocol={protocol}")
+    assert settings.model["double_negation"] == (recipe == "official")
+    assert settings.protocol.select == {"paper": "test", "holdout": "holdout"}[protocol]
+    scheduled = "none" if recipe == "official" and settings.data["dataset"] == "FISV" else "cosine"
+    assert (settings.recipe.branch.schedule, settings.recipe.fusion.schedule) == ("cosine", scheduled)
+
+
+def test_there_is_an_experiment_for_every_cell_of_the_main_table():
+    assert {*CELLS, "demo"} == set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("recipe", ["paper", "official"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_an_experiment_carries_the_numbers_of_its_cell(cell: str, recipe: str):
+    settings = settings_of(f"+experiment={cell}", f"recipe={recipe}", "protocol=paper")
+    stage = settings.recipe.fusion
+    assert (settings.model["num_fusion_nets"], stage.lr, stage.epochs) == CELLS[cell]
+    assert settings.data["name"] == cell
+    assert (settings.data["crop"], settings.data["max_score"]) == ((70, 25) if cell.startswith("rg") else (130, 45))
+    assert (settings.model["msfd_heads"], settings.model["cmfd_heads"], settings.model["head_reduction"]) == (1, 1, 2)
+    assert (settings.model["head_dropout"], settings.model["feature_dropout"]) == (0, 0.5)
+    assert (stage.optimizer, stage.lr_min, stage.batch_size, stage.head_lr_scale) == ("adamw", 5e-6, 32, 0.1)
+    assert settings.recipe.branch.model_dump(exclude={"clip"}) == {
+        **{"optimizer": "sgd", "lr": 0.01, "lr_min": 5e-6, "momentum": 0.9, "weight_decay": 1e-4},
+        **{"schedule": "cosine", "epochs": 250, "batch_size": 32, "head_lr_scale": 1.0},
+    }
+
+
+@pytest.mark.parametrize(
+    ("recipe", "readings", "weight_decay", "clip"),
+    [
+        (
+            "paper",
+            {
+                **{"double_negation": False, "policy_layers": 2, "decoding": "argmax", "frozen": "eval"},
+                **{"temperature": "positive", "shared_attention": False},
+            },
+            1e-4,
+            None,
+        ),
+        (
+            "official",
+            {
+                **{"double_negation": True, "policy_layers": 1, "decoding": "sample", "frozen": "train"},
+                **{"temperature": "unconstrained", "shared_attention": True},
+            },
+            1e-2,
+            2.0,
+        ),
+    ],
+)
+def test_a_recipe_gives_its_reading_of_every_row(recipe: str, readings: dict, weight_decay: float, clip: float | None):
+    settings = settings_of(f"recipe={recipe}")
+    assert {name: settings.model[name] for name in readings} == readings
+    assert settings.recipe.fusion.weight_decay == weight_decay
+    assert (settings.recipe.branch.clip, settings.recipe.fusion.clip) == (clip, clip)
+    assert settings.model["finetune"] == ["audio"]
+
+
+def test_for_a_single_branch_the_recipes_differ_in_clipping_alone():
+    paper, official = (settings_of(f"recipe={recipe}").recipe.branch for recipe in ("paper", "official"))
+    assert paper.model_copy(update={"clip": 2.0}) == official
+
+
+MISSPELT = {
+    "sede=1": ("seed", "recipe, resume_seconds"),
+    "+sed=1": ("seed", "data, features"),
+    "data.crpo=1": ("crop", "columns, crop, dataset"),
+    "model.num_fusion_net=3": ("num_fusion_nets", "msfd_heads, num_fusion_nets"),
+    "model.brunch=1": (None, "attention_dropout, cmfd_heads"),
+    "model.branch.d_modle=3": ("d_model", "d_model, dropout"),
+    "recipe.brnch.lr=1": ("branch", "branch, fusion"),
+    "recipe.fusion.epoch=1": ("epochs", "clip, epochs"),
+    "features.rgb.widht=3": ("width", "extractor, width"),
+    "protocol.slect=test": ("select", "holdout, refit, select"),
+    "trainer.acelerator=cpu": ("accelerator", "accelerator, accumulate_grad_batches"),
+    "logger.tag=[a]": ("tags", "entity, group"),
+    "paths.data=here": ("data_dir", "data_dir, output_dir"),
+}
+
+
+@cache
+def answers() -> dict[str, str]:
+    """The sentences on all the misspelt keys together, by place."""
+    return dict(problem.split(": ", 1) for problem in refused(*MISSPELT))
+
+
+@pytest.mark.parametrize("argument", MISSPELT)
+def test_a_misspelt_key_is_refused_with_what_is_allowed(argument: str):
+    meant, allowed = MISSPELT[argument]
+    place = argument.lstrip("+").partition("=")[0].replace("brnch.lr", "brnch")
+    assert len(answers()) == len(MISSPELT)
+    assert answers()[place].startswith("no such setting. " + (f"Did you mean {meant}? " if meant else "Allowed"))
+    assert allowed in answers()[place].partition("Allowed here: ")[2]
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["trainer.max_epochs=3", "trainer.logger=true", "data.seed=3", "model.branch.width=3", "model.branches=1"],
+)
+def test_what_the_pipeline_gives_itself_cannot_be_set(argument: str):
+    (problem,) = refused(argument)
+    assert problem.startswith(f"{argument.partition('=')[0]}: no such setting.")
+    assert argument.partition("=")[0].rpartition(".")[2] not in problem.partition("Allowed here: ")[2].split(", ")
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("seed=zero", "seed: input should be a valid integer, found 'zero'."),
+        ("seed=1.5", "seed: input should be a valid integer, found 1.5."),
+        ("seed=true", "seed: input should be a valid integer, found True."),
+        ("seed=-1", "seed: input should be greater than or equal to 0, found -1."),
+        ("data.crop=twelve", "data.crop: input should be a valid integer, found 'twelve'."),
+        ("model.branch.d_model=big", "model.branch.d_model: input should be a valid integer, found 'big'."),
+        ("model.cmfd_heads=1.0", "model.cmfd_heads: input should be a valid integer, found 1.0."),
+        ("model.frozen=maybe", "model.frozen: input should be 'eval' or 'train', found 'maybe'."),
+        ("model.double_negation=1", "model.double_negation: input should be a valid boolean, found 1."),
+        ("recipe.branch.clip=none", "recipe.branch.clip: input should be a valid number, found 'none'."),
+        ("recipe.branch.clip=0", "recipe.branch.clip: input should be greater than 0, found 0."),
+        ("recipe.branch.lr=nan", "recipe.branch.lr: input should be greater than 0, found nan."),
+        ("recipe.fusion.optimizer=adam", "recipe.fusion.optimizer: input should be 'sgd' or 'adamw', found 'adam'."),
+        ("recipe.fusion.batch_size=1", "recipe.fusion.batch_size: input should be greater than 1, found 1."),
+        ("protocol.holdout=1.0", "protocol.holdout: input should be less than 1, found 1.0."),
+        ("logger.mode=on", "logger.mode: input should be 'auto', 'online' or 'offline', found 'on'."),
+        ("logger.tags=[1]", "logger.tags.0: input should be a valid string, found 1."),
+        ("modalities=rgb", "modalities: input should be a valid list, found 'rgb'."),
+        ("modalities=[]", "modalities: choose at least one of rgb, flow, audio."),
+        ("features.touch.width=3", "features.touch.extractor: missing, and it has no default."),
+        ("features.rgb.width=0", "features.rgb.width: input should be greater than 0, found 0."),
+        ("threads=0", "threads: input should be greater than 0, found 0."),
+        ("~data.score", "data.score: missing, and it has no default."),
+        ("~recipe.fusion.lr", "recipe.fusion.lr: missing, and it has no default."),
+        ("~protocol.select", "protocol.select: missing, and it has no default."),
+        ("model._target_=pamfn.models.Nothing", "model._target_: cannot import 'pamfn.models.Nothing' "),
+        ("~trainer._target_", "trainer: needs a _target_, the class to build, e.g. "),
+        ("model._target_=3", "model: needs a _target_, the class to build, e.g. "),
+        ("data.extra._target_=pamfn.models.PAMFN", "data.extra: no such setting; a class is not expected here."),
+        ("~model.branch", "model.branch: needs a _target_, the class to build, e.g. pamfn.models.ModalityBranch."),
+        ("model.finetune=[bass]", "model.finetune: bass not among the modalities: rgb, flow, audio."),
+        ("model.finetune=null", "model.finetune: input should be an instance of Sequence, found None."),
+        ("model.finetune=audio", "model.finetune: 'str' instances are not allowed as a Sequence value, found 'audio'."),
+        ("seed='${nothing}'", "seed: Interpolation key 'nothing' not found"),
+        ("seed='???'", "seed: Missing mandatory value: seed"),
+        ("trainer.devices=2", "trainer.devices: networks of this size train on one device; "),
+        ("protocol.refit=1", "protocol.refit: input should be a valid boolean, found 1."),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_place_and_what_was_found(argument: str, sentence: str):
+    (problem,) = refused(argument)
+    assert problem.startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["modalities=[rgb,smell]"], "modalities: smell not among this data set's modalities: rgb, flow, audio."),
+        (["protocol.holdout=0"], "protocol.holdout: 0 does not go with protocol.select=holdout; choose protocol=paper"),
+        (["protocol=paper", "protocol.holdout=0.2"], "protocol.holdout: 0.2 does not go with protocol.select=test; "),
+        (["protocol=paper", "protocol.refit=true"], "protocol.refit: only protocol=holdout has something to refit."),
+    ],
+)
+def test_choices_that_do_not_go_together_are_refused(arguments: list[str], sentence: str):
+    (problem,) = refused(*arguments)
+    assert problem.startswith(sentence)
+
+
+def test_all_problems_are_told_together():
+    wrong = [
+        "sede=1",
+        "seed=x",
+        "data.crpo=1",
+        "model.branch.d_modle=3",
+        "trainer.acelerator=cpu",
+        "recipe.fusion.lr=0",
+    ]
+    places = [problem.partition(":")[0] for problem in refused(*wrong)]
+    assert sorted(places) == sorted(word.partition("=")[0] for word in wrong)
+    places = [
+        problem.partition(":")[0] for problem in refused("modalities=[rgb,bass]", "protocol.holdout=0", "data.crop=x")
+    ]
+    assert sorted(places) == ["data.crop", "modalities", "protocol.holdout"]
+
+
+def test_numbers_may_be_written_without_a_point():
+    settings = checked(composed("recipe.fusion.weight_decay=0", "recipe.fusion.clip=2", "model.head_dropout=0"))
+    assert (settings.recipe.fusion.weight_decay, settings.recipe.fusion.clip) == (0.0, 2.0)
+
+
+def test_values_reach_the_check_and_all_other_words_reach_hydra():
+    values = ["seed=1", "+seed=1", "++seed=1", "modalities=[rgb]", "features.rgb.width=3", "dtaa.crop=3", "key="]
+    assert let_checked_refuse(values) == [f"++{value.lstrip('+')}" for value in values]
+    others = [
+        *("-m", "--help", "--cfg", "job", "--config-dir=x", "+experiment=demo", "experiment=demo", "data=rg_ball"),
+        *("recipe@other=paper", "~features.audio", "hydra.run.dir=x", "hydra/launcher=joblib", "words"),
+    ]
+    assert let_checked_refuse(others) == others
+
+
+def test_a_choice_of_two_values_is_still_a_sweep():
+    assert let_checked_refuse(["-m", "seed=0,1"]) == ["-m", "++seed=0,1"]
+
+
+def test_every_experiment_is_listed_with_what_it_is():
+    lines = config.experiments().splitlines()
+    assert [line.split()[0] for line in lines] == [f"+experiment={name}" for name in EXPERIMENTS]
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+EITHER = {
+    "seed": 1,
+    "data.crop": 100,
+    "data.score": "pcs",
+    "data.max_score": 40.0,
+    "features.rgb.extractor": "UNMT",
+    "features.rgb.width": 512,
+    "model.branch.d_model": 128,
+    "model.branch.dropout": 0.1,
+    "recipe.branch.lr": 0.02,
+    "recipe.branch.clip": None,
+    "protocol.holdout": 0.1,
+    "protocol.refit": True,
+    "trainer.precision": "bf16-mixed",
+}
+FUSION = {
+    "features.audio.extractor": "MAST",
+    "modalities": ["rgb", "flow"],
+    "model.num_fusion_nets": 4,
+    "model.finetune": [],
+    "model.decoding": "argmax",
+    "model.double_negation": False,
+    "recipe.fusion.lr": 0.02,
+    "recipe.fusion.epochs": 3,
+}
+NEITHER = {
+    "paths.data_dir": "there",
+    "paths.output_dir": "there",
+    "logger.wandb": False,
+    "logger.tags": ["mine"],
+    "threads": None,
+    "resume_seconds": 5.0,
+    "trainer.accelerator": "cpu",
+}
+
+
+def test_what_decides_the_numbers_of_a_branch_names_it_and_the_fused_network():
+    runs = [changed(), *(changed(place, value) for place, value in EITHER.items())]
+    assert len({branch(run) for run in runs}) == len({fusion(run) for run in runs}) == len(runs)
+
+
+def test_what_concerns_the_fusion_alone_leaves_the_branches_as_they_are():
+    runs = [changed(), *(changed(place, value) for place, value in FUSION.items())]
+    assert len({fusion(run) for run in runs}) == len(runs)
+    assert len({branch(run) for run in runs}) == 1
+
+
+def test_what_does_not_decide_numbers_names_nothing():
+    runs = [changed(), *(changed(place, value) for place, value in NEITHER.items())]
+    assert len({(branch(run), fusion(run)) for run in runs}) == 1
+
+
+def test_every_modality_has_a_branch_of_its_own():
+    assert len({branch(changed(), modality) for modality in ("rgb", "flow", "audio")}) == 3
+
+
+def test_experiments_that_agree_on_a_branch_share_it():
+    one, two = (checked(composed("+experiment=fisv_tes", f"model.num_fusion_nets={k}")) for k in (2, 6))
+    assert branch(one) == branch(two)
+    assert branch(one) != branch(checked(composed("+experiment=fisv_pcs")))
+
+
+def test_the_order_of_settings_does_not_matter_and_the_order_of_modalities_does():
+    settings = changed()
+    raw = settings.model_dump()
+    shuffled = shuffle(raw) | {"features": raw["features"]}
+    assert list(shuffled) != list(raw)
+    assert (branch(checked(shuffled)), fusion(checked(shuffled))) == (branch(settings), fusion(settings))
+    turned = copy.deepcopy(raw)
+    turned["features"] = dict(reversed(raw["features"].items()))
+    assert fusion(checked(turned)) != fusion(settings)
+    assert branch(checked(turned)) == branch(settings)
+    assert fusion(changed("modalities", ["flow", "rgb"])) == fusion(changed("modalities", ["rgb", "flow"]))
+
+
+def shuffle(node: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    keys = list(node)
+    random.Random(1).shuffle(keys)
+    return {key: shuffle(node[key]) for key in keys}
+
+
+def test_a_fingerprint_is_the_same_in_every_process_and_version():
+    identity = {"seed": 0, "recipe": {"lr": 5e-6, "clip": None}, "modalities": ["rgb", "flow"], "precision": "32-true"}
+    assert fingerprint(identity) == "96633f09f2"
