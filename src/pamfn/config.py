@@ -131,6 +131,7 @@ INJECTED = {
         "enable_model_summary",
         "enable_checkpointing",
         "num_sanity_val_steps",
+        "log_every_n_steps",
         "default_root_dir",
     },
 }

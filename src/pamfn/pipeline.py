@@ -20,7 +20,7 @@ from pamfn.config import Config, build
 from pamfn.data.module import ScoreDataModule
 from pamfn.errors import InputError
 from pamfn.finished import Kind, locate, refuse_changed_data, wanted
-from pamfn.results import Trained, commit, predictions_of, record_result
+from pamfn.results import Trained, predictions_of, record_result
 from pamfn.store import Run, cannot_write
 from pamfn.training.callbacks import Progress, Record, ResumePoint, write_weights
 from pamfn.training.loggers import open_logger
@@ -107,7 +107,7 @@ def fit(
     config: Config, run: Run, kind: Kind, data: ScoreDataModule, *, epochs: int, branches: Mapping[str, Path]
 ) -> None:
     """Trains one network and fills its folder; result.json is the last file to appear."""
-    started, code = time.time(), commit()
+    started = time.time()
     recipe = getattr(config.recipe, kind)
     modalities = list(data.splits["train"].packed)
     data.batch_size = recipe.batch_size
@@ -139,7 +139,7 @@ def fit(
         for weights in ("selected", "last"):
             network.load_state_dict(load_file(run.file(f"{weights}.safetensors")))
             predictions[weights] = predictions_of(trainer, module, data)
-        trained = Trained(config, kind, modalities, network, record.curves, predictions, started, dict(branches), code)
+        trained = Trained(config, kind, modalities, network, record.curves, predictions, started, dict(branches))
         record_result(run, trained, data, logger)
     run.file("resume.ckpt").unlink(missing_ok=True)
 
@@ -152,6 +152,7 @@ def trainer_of(config: Config, **arguments: Any) -> L.Trainer:
         enable_model_summary=False,
         enable_checkpointing=False,
         num_sanity_val_steps=0,
+        log_every_n_steps=1,  # nothing is logged within an epoch; this only avoids a warning
         default_root_dir=config.paths.output_dir,
         **arguments,
     )

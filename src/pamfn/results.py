@@ -33,8 +33,7 @@ Points = dict[str, list[float]]
 class Trained:
     """A training that ended.
 
-    predictions {weights: {split: points}}; started in seconds since the epoch; branches {modality: folder} of stage 1;
-    commit of the code when it began.
+    predictions {weights: {split: points}}; started in seconds since the epoch; branches {modality: folder} of stage 1.
     """
 
     config: Config
@@ -45,7 +44,6 @@ class Trained:
     predictions: dict[str, dict[str, Points]]
     started: float
     branches: dict[str, Path]
-    commit: str | None
 
 
 def predictions_of(trainer: L.Trainer, module: ScoreRegression, data: ScoreDataModule) -> dict[str, Points]:
@@ -111,7 +109,7 @@ def result_of(trained: Trained, data: ScoreDataModule, metrics: dict[str, dict[s
             "total": sum(p.numel() for p in parameters),
             "trained": sum(p.numel() for p in parameters if p.requires_grad),
         },
-        "commit": trained.commit,
+        "commit": COMMIT,
         "versions": {name: version(name) for name in ("pamfn", "torch", "lightning", "numpy", "scipy")},
         "machine": machine(),
         "times": {
@@ -200,3 +198,7 @@ def peak_memory_mib() -> dict[str, float]:
     if torch.cuda.is_available():
         peak["gpu"] = torch.cuda.max_memory_allocated() / 2**20
     return peak
+
+
+COMMIT = commit()
+"""Of the code that is running: asked for when it is imported, since the checkout may change during a long training."""

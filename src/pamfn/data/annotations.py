@@ -18,6 +18,20 @@ def read_scores(path: Path, *, columns: Sequence[str], score: str, select: str =
 
     Raises InputError with every problem of the file, each with its line.
     """
+    problems: list[str] = []
+    scores = valid_scores(path, columns=columns, score=score, select=select, problems=problems)
+    if problems:
+        raise InputError(problems)
+    return scores
+
+
+def valid_scores(
+    path: Path, *, columns: Sequence[str], score: str, select: str, problems: list[str]
+) -> dict[str, float]:
+    """What `read_scores` gives, without the lines that have a problem; these are added to `problems`.
+
+    Raises InputError when there is nothing to read.
+    """
     if score not in columns[1:]:
         raise InputError(f"{path} has no column {score!r} to read scores from: choose one of {', '.join(columns[1:])}.")
     rows = [(number, line.split()) for number, line in enumerate(_lines(path), start=1) if line.strip()]
@@ -30,30 +44,29 @@ def read_scores(path: Path, *, columns: Sequence[str], score: str, select: str =
 
     scores: dict[str, float] = {}
     seen: dict[str, int] = {}
-    problems = []
+    wrong = []
     for number, fields in rows:
         name = fields[0]
         if name in seen:
-            problems.append(f"{path}:{number}: video {name} is already on line {seen[name]}: keep one of them.")
+            wrong.append(f"{path}:{number}: video {name} is already on line {seen[name]}: keep one of them.")
             continue
         seen[name] = number
         if len(fields) != len(columns):
-            problems.append(
+            wrong.append(
                 f"{path}:{number}: expected {len(columns)} columns ({' '.join(columns)}), found {len(fields)}."
             )
             continue
         field = fields[columns.index(score)]
         points = _number(field)
         if points is None or not math.isfinite(points):
-            problems.append(f"{path}:{number}: the {score} of video {name} is {field!r}: expected a finite number.")
+            wrong.append(f"{path}:{number}: the {score} of video {name} is {field!r}: expected a finite number.")
         elif name.startswith(select):
             scores[name] = points
 
-    if len(problems) > MOST_PROBLEMS:
-        problems[MOST_PROBLEMS:] = [f"{path}: and {len(problems) - MOST_PROBLEMS} more problems of these kinds."]
-    if problems:
-        raise InputError(problems)
-    if not scores:
+    if len(wrong) > MOST_PROBLEMS:
+        wrong[MOST_PROBLEMS:] = [f"{path}: and {len(wrong) - MOST_PROBLEMS} more problems of these kinds."]
+    problems.extend(wrong)
+    if not scores and not wrong:
         raise InputError(f"{path}: none of its {len(rows)} videos has a name that starts with {select!r}.")
     return scores
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pamfn.data.annotations import read_scores
+from pamfn.data.annotations import valid_scores
 from pamfn.data.features import FeatureSet, feature_file, problems_of, read_features
 from pamfn.data.identity import feature_name, score_checksum
 from pamfn.data.videos import Crops, Videos, WholeVideos, stratified_holdout
@@ -83,18 +83,18 @@ class ScoreDataModule(L.LightningDataModule):
         whole = {split: self.pack(names, streams) for split, names in scores.items()}
         held = stratified_holdout(whole["train"].points.tolist(), self.holdout, self.seed) if self.holdout else []
         kept = sorted(set(range(len(whole["train"]))) - set(held))
+        if len(kept) < 2:
+            raise InputError(f"{self.task}: {len(kept)} videos to train on; at least 2 are needed.")
         self.splits = {"train": whole["train"].subset(kept), "test": whole["test"]}
         if held:
             self.splits["holdout"] = whole["train"].subset(held)
         self.evaluated = [split for split in ("holdout", "test") if split in self.splits]
-        if len(kept) < 2:
-            raise InputError(f"{self.task}: {len(kept)} videos to train on; at least 2 are needed.")
 
     def scores(self, split: str, problems: list[str]) -> dict[str, float]:
-        """Points of a split's videos, or nothing and its problems."""
+        """Points of a split's videos; problems are added."""
         path = self.data_dir / self.files[split]
         try:
-            scores = read_scores(path, columns=self.columns, score=self.score, select=self.select)
+            scores = valid_scores(path, columns=self.columns, score=self.score, select=self.select, problems=problems)
         except InputError as error:
             problems.extend(error.problems)
             return {}
@@ -119,13 +119,14 @@ class ScoreDataModule(L.LightningDataModule):
             found = problems_of(streams[modality], modality=modality, width=int(spec["width"]), videos=videos)
             problems.extend(found)
             self.checksums[feature_name(path)] = streams[modality].checksum
-        if not problems:
-            self.check_lengths(videos, streams, problems)
+        self.check_lengths(videos, streams, problems)
         return streams
 
     def check_lengths(self, videos: Sequence[str], streams: Mapping[str, FeatureSet], problems: list[str]) -> None:
         """The streams of a video must agree on its number of segments, but for `TOLERANCE`."""
-        lengths = {v: [len(s.arrays[v]) for s in streams.values()] for v in videos}
+        present = {v: [s.arrays[v] for s in streams.values() if v in s.arrays] for v in videos}
+        lengths = {v: [len(x) for x in arrays if x.size] for v, arrays in present.items()}
+        lengths = {v: t for v, t in lengths.items() if t}
         apart = [v for v, t in lengths.items() if max(t) - min(t) > TOLERANCE]
         short = [v for v, t in lengths.items() if min(t) < self.min_segments]
         names = ", ".join(streams)
