@@ -20,7 +20,7 @@ def wanted(config: Config) -> tuple[Kind, list[str]]:
 def locate(config: Config, kind: Kind, modalities: list[str]) -> Run:
     """Where the run of a network is, or will be."""
     identity = branch_identity(config, modalities[0]) if kind == "branch" else fusion_identity(config)
-    label = f"{config.data['name']}-{'_'.join(modalities)}-seed{config.seed}"
+    label = f"{config.data.get('name')}-{'_'.join(modalities)}-seed{config.seed}"
     return find(Path(config.paths.output_dir), kind, label, fingerprint(identity))
 
 

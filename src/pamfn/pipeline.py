@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from safetensors.torch import load_file
 from torch import nn
 
@@ -64,6 +65,18 @@ def load_network(config: Config, folder: Path, weights: str = "selected") -> nn.
     return network
 
 
+def check_buildable(config: Config, kind: Kind, modalities: Sequence[str]) -> None:
+    """Refuses numbers that the network or the trainer cannot be built with, before any data is read."""
+    place = "model"
+    try:
+        with torch.device("meta"):
+            build_network(config, kind, modalities)
+        place = "trainer"
+        trainer_of(config, logger=False)
+    except (ValueError, ArithmeticError, RuntimeError, MisconfigurationException) as error:
+        raise InputError(f"{place}: cannot be built with these settings: {error}.") from error
+
+
 class Pipeline:
     """Trains or reads the networks of one configuration."""
 
@@ -80,6 +93,7 @@ class Pipeline:
         run = locate(self.config, kind, modalities)
         result = run.result()
         if result is None:
+            check_buildable(self.config, kind, modalities)
             self.data.setup()
             epochs = self.epochs(kind, modalities)
             branches = {m: self.network("branch", [m]).path for m in modalities} if kind == "fusion" else {}

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -72,16 +73,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file whole; nan becomes null, so that any reader can read it."""
-    write_text(path, json.dumps(no_nan(content), indent=1) + "\n")
+    """Writes a JSON file whole; nan and infinity become null, so that any reader can read it."""
+    write_text(path, json.dumps(finite(content), indent=1) + "\n")
 
 
-def no_nan(content: Any) -> Any:
+def finite(content: Any) -> Any:
     if isinstance(content, dict):
-        return {k: no_nan(v) for k, v in content.items()}
+        return {k: finite(v) for k, v in content.items()}
     if isinstance(content, list | tuple):
-        return [no_nan(v) for v in content]
-    return None if isinstance(content, float) and content != content else content
+        return [finite(v) for v in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 @dataclass(frozen=True)

@@ -119,14 +119,14 @@ class ScoreDataModule(L.LightningDataModule):
             found = problems_of(streams[modality], modality=modality, width=int(spec["width"]), videos=videos)
             problems.extend(found)
             self.checksums[feature_name(path)] = streams[modality].checksum
-        self.check_lengths(videos, streams, problems)
+        if streams:
+            self.check_lengths(videos, streams, problems)
         return streams
 
     def check_lengths(self, videos: Sequence[str], streams: Mapping[str, FeatureSet], problems: list[str]) -> None:
         """The streams of a video must agree on its number of segments, but for `TOLERANCE`."""
-        present = {v: [s.arrays[v] for s in streams.values() if v in s.arrays] for v in videos}
-        lengths = {v: [len(x) for x in arrays if x.size] for v, arrays in present.items()}
-        lengths = {v: t for v, t in lengths.items() if t}
+        read = [v for v in videos if all(v in s.arrays and s.arrays[v].ndim == 2 for s in streams.values())]
+        lengths = {v: [len(s.arrays[v]) for s in streams.values()] for v in read}
         apart = [v for v, t in lengths.items() if max(t) - min(t) > TOLERANCE]
         short = [v for v, t in lengths.items() if min(t) < self.min_segments]
         names = ", ".join(streams)

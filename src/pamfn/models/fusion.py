@@ -32,11 +32,11 @@ class FusionNets(nn.Module):
 
     def forward(self, features: Tensor, *, last: bool, valid: Tensor | None = None) -> Tensor:
         b, t, m, d = features.shape
-        hidden = F.relu(self.attention_norm(self.attention1(features.flatten(2)), valid), inplace=True)
+        hidden = F.relu(self.attention_norm(self.attention1(features.flatten(2)), valid))
         weights = self.attention2(hidden).reshape(b, t, m, self.networks).softmax(dim=2)
         fused = torch.matmul(weights.transpose(2, 3), features).flatten(2)  # (b, t, k * d)
-        refined = F.relu(self.norm1(self.conv1(fused, valid), valid), inplace=True)
-        refined = F.relu(self.norm2(self.conv2(refined, valid), valid), inplace=True)
+        refined = F.relu(self.norm1(self.conv1(fused, valid), valid))
+        refined = F.relu(self.norm2(self.conv2(refined, valid), valid))
         return pool(fused + refined, last=last, valid=valid).unflatten(2, (self.networks, d))
 
 

@@ -16,8 +16,8 @@ def valid_segments(lengths: Tensor, segments: int) -> Tensor:
 
 def halve(x: Tensor) -> Tensor:
     """Average of neighbouring segments: (b, t, ...) -> (b, t // 2, ...); an odd last segment is dropped."""
-    end = x.shape[1] // 2 * 2
-    return (x[:, 0:end:2] + x[:, 1:end:2]) / 2
+    image = x.flatten(2).transpose(1, 2).unsqueeze(2)  # pooling has a channels-last kernel, slicing a costly gradient
+    return F.avg_pool2d(image, (1, 2)).squeeze(2).transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 def average(x: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -69,7 +69,7 @@ class Pointwise(nn.Linear):
         return F.conv2d(image, self.weight[:, :, None, None], self.bias).squeeze(2).transpose(1, 2)
 
 
-EXACT_POSITIONS = 2048
+EXACT_POSITIONS = 256
 """Up to here BatchNorm runs on contiguous channels: slower, but accurate where few values meet (see `SequenceNorm`)."""
 
 

@@ -123,7 +123,8 @@ class ScoreRegression(L.LightningModule):
             points = self.predicted(split)
             metrics = score_metrics(points["true"], points["predicted"], self.score_range)
             self.metrics.update({f"{split}/{name}": value for name, value in metrics.items()})
-        self.log_dict(self.metrics)
+        if self.trainer.state.fn == "fit":  # later evaluations are no part of the curves
+            self.log_dict(self.metrics)
 
     def on_train_epoch_end(self) -> None:
         self.log("train/loss", self.train_loss.compute())
