@@ -1,4 +1,4 @@
-"""Every file under conf/ composes to what it promises; whatever does not fit is refused; a run is named by what decides it."""
+"""Files under conf/ compose to what they promise, what does not fit is refused, a run is named by what decides it."""
 
 import copy
 import random
@@ -6,9 +6,9 @@ from functools import cache
 from typing import Any
 
 import pytest
-from composed import composed
 from omegaconf import OmegaConf
 
+from composed import composed
 from pamfn import config
 from pamfn.config import CONF, Config, branch_identity, checked, fingerprint, fusion_identity, let_checked_refuse
 from pamfn.errors import InputError

@@ -1,10 +1,12 @@
 """`python -m pamfn.train +experiment=fisv_tes`: both stages, scored test videos, a run folder that says it all."""
 
+import logging
 import sys
 from contextlib import suppress
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -13,6 +15,8 @@ from pamfn.errors import InputError
 from pamfn.finished import finished
 from pamfn.store import Run
 from pamfn.summary import summary_of
+
+log = logging.getLogger(__name__)
 
 config.register()
 
@@ -23,9 +27,10 @@ def job(raw: DictConfig) -> float:
     try:
         return answer(raw)
     except InputError as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise  # the rest of the sweep goes on
-        config.refuse(error)
+        if HydraConfig.get().mode != RunMode.MULTIRUN or config.traceback_wanted():
+            config.refuse(error)
+        log.error("error: %s", error)  # Hydra ends a sweep with the first error only
+        raise CompactHydraException(str(error)) from error  # the rest of the sweep goes on
 
 
 def answer(raw: DictConfig) -> float:

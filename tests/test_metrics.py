@@ -1,0 +1,111 @@
+"""Metrics against scipy, values worked out by hand, and a second way of computing them."""
+
+import math
+import warnings
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from pamfn.evaluation.metrics import METRICS, fisher_mean, score_metrics
+
+PAIRS = st.lists(st.tuples(st.integers(0, 8), st.integers(-4, 4)), min_size=2, max_size=40)
+"""True and predicted points, with ties."""
+
+
+def statistic(rule: Any, *samples: Any) -> float:
+    return float(rule(*samples).statistic)
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> float:
+    a, b = x - x.mean(), y - y.mean()
+    return float(a @ b / math.sqrt((a @ a) * (b @ b)))
+
+
+def kendall(x: np.ndarray, y: np.ndarray) -> float:
+    """tau-b by counting pairs."""
+    signs = [(np.sign(x[i] - x[j]), np.sign(y[i] - y[j])) for i, j in combinations(range(len(x)), 2)]
+    untied = [sum(abs(pair[side]) for pair in signs) for side in (0, 1)]
+    return sum(one * two for one, two in signs) / math.sqrt(untied[0] * untied[1])
+
+
+def test_values_worked_out_by_hand():
+    found = score_metrics([10, 20, 30, 40], [12, 18, 39, 34], score_range=50)
+    assert list(found) == list(METRICS)
+    assert found["srcc"] == pytest.approx(1 - 6 * 2 / (4 * 15))
+    assert found["kendall"] == pytest.approx(4 / 6)
+    assert found["mae"] == pytest.approx((2 + 2 + 9 + 6) / 4)
+    assert found["mse"] == pytest.approx((4 + 4 + 81 + 36) / 4)
+    assert found["rl2"] == pytest.approx(100 * (4 + 4 + 81 + 36) / 4 / 50**2)
+
+
+@given(PAIRS)
+def test_correlations_agree_with_another_way_of_computing_them(pairs: list[tuple[int, int]]):
+    true, predicted = np.array(pairs, dtype=float).T
+    found = score_metrics(true.tolist(), predicted.tolist(), score_range=8)
+    if np.ptp(true) == 0 or np.ptp(predicted) == 0:
+        assert all(math.isnan(found[name]) for name in ("srcc", "kendall", "pearson"))
+        return
+    assert found["srcc"] == pytest.approx(pearson(stats.rankdata(true), stats.rankdata(predicted)), abs=1e-12)
+    assert found["pearson"] == pytest.approx(pearson(true, predicted), abs=1e-12)
+    assert found["kendall"] == pytest.approx(kendall(true, predicted), abs=1e-12)
+
+
+@given(PAIRS)
+def test_errors_agree_with_plain_sums(pairs: list[tuple[int, int]]):
+    found = score_metrics(*zip(*pairs, strict=True), score_range=8)
+    assert found["mse"] == pytest.approx(sum((y - p) ** 2 for y, p in pairs) / len(pairs))
+    assert found["mae"] == pytest.approx(sum(abs(y - p) for y, p in pairs) / len(pairs))
+    assert found["rl2"] == pytest.approx(100 * found["mse"] / 64)
+
+
+def test_correlations_are_scipys():
+    random = np.random.default_rng(0)
+    true = random.normal(size=100).round(1)
+    predicted = (true + random.normal(size=100)).round(1)
+    found = score_metrics(true.tolist(), predicted.tolist(), 1.0)
+    assert found["srcc"] == statistic(stats.spearmanr, true, predicted)
+    assert found["kendall"] == statistic(stats.kendalltau, true, predicted)
+    assert found["pearson"] == statistic(stats.pearsonr, true, predicted)
+
+
+@pytest.mark.parametrize(("true", "predicted"), [([1, 2, 3], [5, 5, 5]), ([4, 4, 4], [1, 2, 3]), ([7], [7])])
+def test_a_constant_side_has_no_correlation_and_still_has_errors(true: list[float], predicted: list[float]):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = score_metrics(true, predicted, score_range=10)
+    assert all(math.isnan(found[name]) for name in ("srcc", "kendall", "pearson"))
+    assert all(math.isfinite(found[name]) for name in ("rl2", "mse", "mae"))
+
+
+def test_predictions_that_are_nan_have_no_correlation():
+    found = score_metrics([1, 2, 3], [1, math.nan, 2], score_range=1)
+    assert all(math.isnan(value) for value in found.values())
+
+
+def test_nearly_equal_predictions_are_ranked_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = score_metrics([1, 2, 3], [5, 5 + 1e-14, 5 + 2e-14], score_range=1)
+    assert (found["srcc"], found["kendall"]) == (pytest.approx(1), pytest.approx(1))
+
+
+def test_a_perfect_prediction():
+    perfect = {"srcc": 1, "kendall": 1, "pearson": 1, "rl2": 0, "mse": 0, "mae": 0}
+    assert score_metrics([3, 1, 2, 9], [3, 1, 2, 9], score_range=8) == pytest.approx(perfect)
+
+
+def test_the_mean_over_actions_is_taken_in_fisher_space():
+    assert fisher_mean([0.5]) == pytest.approx(0.5)
+    assert fisher_mean([0.0, 0.96]) == pytest.approx(0.75)  # atanh(.96) is twice atanh(.75)
+    assert fisher_mean([-0.3, 0.3]) == pytest.approx(0)
+    assert math.isnan(fisher_mean([0.5, math.nan]))
+
+
+def test_the_papers_averages_are_fisher_means():
+    assert fisher_mean([0.757, 0.825, 0.836, 0.846]) == pytest.approx(0.819, abs=0.0015)  # RG
+    assert fisher_mean([0.754, 0.872]) == pytest.approx(0.822, abs=0.0015)  # Fis-V

@@ -1,0 +1,79 @@
+"""Which epoch a number is taken from, on curves written by hand."""
+
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from pamfn.evaluation.metrics import METRICS
+from pamfn.evaluation.protocols import at_epoch, best_epoch, summary
+
+nan = math.nan
+
+
+def curves(test: Sequence[float], holdout: Sequence[float] | None = None) -> list[dict[str, float]]:
+    """Rows with these Spearman correlations; the other test metrics of epoch e are e + 1, e + 2, ..."""
+    rows = []
+    for epoch, srcc in enumerate(test):
+        others = {f"test/{metric}": float(epoch + i) for i, metric in enumerate(METRICS)}
+        rows.append({"epoch": epoch, "train/loss": 0.1, **others, "test/srcc": srcc})
+        if holdout is not None:
+            rows[-1] |= {f"holdout/{metric}": 0.0 for metric in METRICS} | {"holdout/srcc": holdout[epoch]}
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("srcc", "epoch"),
+    [
+        ([0.1, 0.5, 0.3], 1),
+        ([0.5, 0.5, 0.5], 0),
+        ([0.1, 0.5, 0.4, 0.5], 1),
+        ([-0.5, -0.2, -0.9], 1),
+        ([nan, 0.1, nan, 0.2, nan], 3),
+        ([nan, -0.4, nan], 1),
+        ([0.3, nan], 0),
+        ([nan, nan, nan], 2),
+        ([0.7], 0),
+    ],
+)
+def test_the_best_epoch_is_the_first_with_the_highest_defined_correlation(srcc: list[float], epoch: int):
+    assert best_epoch(curves(srcc), "test") == epoch
+
+
+def test_metrics_are_those_of_their_epoch():
+    assert at_epoch(curves([0.1, 0.2, 0.3]), 1) == {
+        **{"epoch": 1, "srcc": 0.2},
+        **{metric: float(1 + i) for i, metric in enumerate(METRICS) if metric != "srcc"},
+    }
+
+
+def test_best_and_last_are_epochs_and_last10_is_a_mean():
+    found = summary(curves([0.9, *([0.1] * 9), 0.5, 0.3]))
+    assert set(found) == {"best_on_test", "last", "last10"}
+    assert (found["best_on_test"]["epoch"], found["best_on_test"]["srcc"]) == (0, 0.9)
+    assert (found["last"]["epoch"], found["last"]["srcc"]) == (11, 0.3)
+    assert found["last10"]["epochs"] == 10
+    assert found["last10"]["srcc"] == pytest.approx((8 * 0.1 + 0.5 + 0.3) / 10)
+    assert found["last10"]["mae"] == pytest.approx(METRICS.index("mae") + sum(range(2, 12)) / 10)
+
+
+def test_fewer_than_ten_epochs_are_averaged_and_counted():
+    found = summary(curves([0.2, 0.4]))["last10"]
+    assert found["epochs"] == 2
+    assert found["srcc"] == pytest.approx(0.3)
+
+
+def test_the_holdout_chooses_the_epoch_and_the_test_set_gives_the_number():
+    found = summary(curves([0.9, 0.2, 0.4], holdout=[0.1, 0.8, 0.8]))
+    assert found["holdout"]["epoch"] == 1
+    assert found["holdout"]["srcc"] == 0.2
+    assert found["holdout"]["holdout_srcc"] == 0.8
+    assert found["holdout"]["mae"] == 1 + METRICS.index("mae")
+    assert found["best_on_test"]["srcc"] == 0.9
+
+
+def test_an_undefined_last_epoch_is_not_hidden():
+    found = summary(curves([0.5, 0.4, nan], holdout=[nan, nan, nan]))
+    assert found["best_on_test"]["epoch"] == 0
+    assert found["holdout"]["epoch"] == 2
+    assert all(math.isnan(found[protocol]["srcc"]) for protocol in ("last", "last10", "holdout"))
