@@ -47,7 +47,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@if $(BIN)/python -m pip install -q "uv>=0.13,<0.14"; then \
 		$(if $(FIND_LINKS),UV_FIND_LINKS="$(FIND_LINKS)") \
-		$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e ".[dev]"; \
+		$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -c constraints.txt -e ".[dev]"; \
 	else \
 		echo "uv cannot be installed; going on with pip" >&2; \
 		$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"; \

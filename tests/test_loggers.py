@@ -39,12 +39,13 @@ def merged(updates: list[dict[str, Any]]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
-    """Runs a job on a small data set; with W&B offline whatever the account."""
+    """Runs a job on a small data set."""
     folder = tmp_path_factory.mktemp("wandb")
     write_synthetic(folder / "data", train=24, test=10)
 
     def run(*overrides: str) -> Run:
         with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("WANDB_DATA_DIR", str(folder / "staging"))
             patched.setattr("pamfn.data.synthetic.write_synthetic", lambda data_dir: None)
             return pipeline.run_job(small(folder, *WORDS, *overrides))
 
@@ -120,10 +121,6 @@ def test_a_training_that_fails_ends_with_exit_code_one(finished: Callable[..., R
         finished("modalities=[rgb]", "recipe.branch.lr=1e30", "recipe.branch.clip=null")
     (folder,) = set(networks["rgb"][0].path.parent.iterdir()) - before
     assert [end["exit_code"] for end in records(Run(folder))["exit"]] == [1]
-
-
-def test_a_group_may_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    assert small(tmp_path, "logger.group=table1").logger.group == "table1"
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,7 @@ def test_streams_that_differ_by_two_segments_are_cut_to_the_shortest(folder: Pat
         after = module(folder, "data=fisv_tes").splits["train"]
     assert after.length.tolist() == [t - {0: 1, 3: 2}.get(i, 0) for i, t in enumerate(length)]
     assert {len(x) for x in after.packed.values()} == {sum(length) - 3}
+    assert torch.equal(after.packed["rgb"][0], before.packed["rgb"][0])
     start = int(after.start[1])
     assert torch.equal(after.packed["rgb"][start], before.packed["rgb"][length[0]])
     assert "2 videos cut to their shortest stream" in caplog.text

@@ -58,6 +58,8 @@ class ScoreDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if crop < 1 or max_score <= 0 or test_batch_size < 1:
+            raise InputError("data: crop, max_score and test_batch_size are above 0.")
         self.task = name
         self.dataset, self.score, self.select = dataset, score, select
         self.files, self.columns, self.max_score = {"train": train, "test": test}, list(columns), max_score

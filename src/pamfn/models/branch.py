@@ -67,6 +67,8 @@ class ModalityBranch(nn.Module):
         head_dropout: float = 0.5,
     ) -> None:
         super().__init__()
+        if num_stages < 1:
+            raise ValueError(f"num_stages is at least 1, not {num_stages}")
         self.d_model = d_model
         self.embedding = Embedding(width, hidden, d_model, dropout)
         self.blocks = nn.ModuleList(ResidualBlock(d_model) for _ in range(num_stages))

@@ -117,6 +117,8 @@ class RegressionHead(nn.Sequential):
 
     def __init__(self, d_model: int, reduction: int, dropout: float) -> None:
         width = d_model // reduction
+        if width < 1:
+            raise ValueError(f"head_reduction {reduction} leaves nothing of d_model {d_model}")
         super().__init__(
             nn.Dropout(dropout),
             nn.Linear(3 * d_model, width),
@@ -170,6 +172,9 @@ class PAMFN(nn.Module):
         samples: int = 10,
     ) -> None:
         super().__init__()
+        for name, number in (("num_fusion_nets", num_fusion_nets), ("samples", samples)):
+            if number < 1:
+                raise ValueError(f"{name} is at least 1, not {number}")
         first = next(iter(branches.values()))
         self.d_model, self.num_stages, self.num_fusion_nets = first.d_model, len(first.blocks), num_fusion_nets
         self.finetune, self.frozen = tuple(finetune), frozen
