@@ -14,16 +14,21 @@ def valid_segments(lengths: Tensor, segments: int) -> Tensor:
     return torch.arange(segments, device=lengths.device) < lengths[:, None]
 
 
+def pooled(x: Tensor, window: int) -> Tensor:
+    """Average over windows of segments, as a 1 x n image pooling: unlike slices it keeps gradients channels-last."""
+    image = x.flatten(2).transpose(1, 2).unsqueeze(2)
+    return F.avg_pool2d(image, (1, window)).squeeze(2).transpose(1, 2).unflatten(2, x.shape[2:])
+
+
 def halve(x: Tensor) -> Tensor:
     """Average of neighbouring segments: (b, t, ...) -> (b, t // 2, ...); an odd last segment is dropped."""
-    image = x.flatten(2).transpose(1, 2).unsqueeze(2)  # pooling has a channels-last kernel, slicing a costly gradient
-    return F.avg_pool2d(image, (1, 2)).squeeze(2).transpose(1, 2).unflatten(2, x.shape[2:])
+    return pooled(x, 2)
 
 
 def average(x: Tensor, valid: Tensor | None = None) -> Tensor:
     """Average over (valid) segments: (b, t, ...) -> (b, 1, ...)."""
     if valid is None:
-        return x.mean(dim=1, keepdim=True)
+        return pooled(x, x.shape[1])
     mask = valid.reshape(*valid.shape, *[1] * (x.ndim - 2))
     return x.masked_fill(~mask, 0).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True)
 
