@@ -149,7 +149,8 @@ def test_batchnorm_counts_the_real_segments_alone():
     branch = ModalityBranch(width=6, d_model=8, hidden=7).train()
     x, lengths = videos(3, 11)["rgb"], [11, 7, 4]
     branch(x, torch.tensor(lengths))
-    real = branch.embedding.linear1(torch.cat([video[:length] for video, length in zip(x, lengths, strict=True)]))
+    real = torch.cat([video[:length] for video, length in zip(x, lengths, strict=True)])
+    real = branch.embedding.linear1(real[None])[0]
     norm = branch.embedding.norm1
     torch.testing.assert_close(norm.running_mean, 0.1 * real.mean(0), atol=1e-6, rtol=0)
     torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * real.var(0), atol=1e-6, rtol=0)

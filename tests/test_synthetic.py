@@ -46,14 +46,14 @@ def ridge_correlation(data_dir: Path, *modalities: str) -> float:
 
 def test_fusion_beats_every_stream_and_audio_alone_is_weak(data_dir: Path):
     alone = {modality: ridge_correlation(data_dir, modality) for modality in WIDTHS}
-    assert alone["audio"] < 0.4 < min(alone["rgb"], alone["flow"])
-    assert ridge_correlation(data_dir, *WIDTHS) > max(alone.values()) + 0.15
+    assert alone["audio"] < 0.5 < min(alone["rgb"], alone["flow"])
+    assert ridge_correlation(data_dir, *WIDTHS) > max(alone.values()) + 0.1
 
 
 def test_train_has_a_header_and_test_has_none(data_dir: Path):
     first = {split: (data_dir / DATASET / f"{split}.txt").read_text().split()[0] for split in ("train", "test")}
-    assert first == {"train": "name", "test": "Routine_097"}
-    assert (len(scores(data_dir, "train")), len(scores(data_dir, "test"))) == (96, 40)
+    assert first == {"train": "name", "test": "Routine_241"}
+    assert (len(scores(data_dir, "train")), len(scores(data_dir, "test"))) == (240, 80)
 
 
 def test_points_add_up_and_stay_within_the_maximum(data_dir: Path):
