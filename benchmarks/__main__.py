@@ -69,15 +69,15 @@ def measure(sizes: list[str], *, quick: bool) -> dict[str, Any]:
 
 def cases(sizes: list[str], lengths: tuple[list[int], ...], quick: bool) -> Iterator[tuple[str, Call, Call, int, bool]]:
     """(title, reference, ours, pairs, whether to count operations), each built when its turn comes."""
-    pairs = 3 if quick else 11
+    pairs, few = (3, 2) if quick else (11, 5)
     for size in (w.SIZES[name] for name in sizes):
         step = f"stage-2 step, {size.title}: {w.BATCH} x {size.segments}, K = {size.fusion_nets}"
         yield step, *steps(w.reference_pamfn(size), w.our_pamfn(size), w.crop_batch(size)), pairs, True
         if has_bf16():
             ours = w.our_pamfn(size, bf16=True)
-            yield f"{step}, ours in bf16", *steps(w.reference_pamfn(size), ours, w.crop_batch(size)), pairs, False
+            yield f"{step}, ours in bf16", *steps(w.reference_pamfn(size), ours, w.crop_batch(size)), few, False
             both = w.reference_pamfn(size, bf16=True)
-            yield f"{step}, both in bf16", *steps(both, ours, w.crop_batch(size)), pairs, False
+            yield f"{step}, both in bf16", *steps(both, ours, w.crop_batch(size)), few, False
     size = w.SIZES["fisv"]
     features, target = w.crop_batch(size)
     branches = w.reference_branch(), w.our_branch()
@@ -85,7 +85,7 @@ def cases(sizes: list[str], lengths: tuple[list[int], ...], quick: bool) -> Iter
     train, test = (w.generated_videos(split) for split in lengths)
     reference, ours = w.reference_pamfn(size), w.our_pamfn(size)
     title = f"test pass, {len(test)} Fis-V videos"
-    yield title, lambda: w.reference_test(reference, test), lambda: w.our_test(ours, test), 2 if quick else 5, False
+    yield title, lambda: w.reference_test(reference, test), lambda: w.our_test(ours, test), few, False
     if not quick:
         sides = lambda: w.reference_epoch(reference, train, test), lambda: w.our_epoch(ours, train, test)
         yield f"stage-2 epoch, Fis-V: {len(train)} videos and the test pass", *sides, 3, False

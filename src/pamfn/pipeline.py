@@ -14,6 +14,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors.torch import load_file
 from torch import nn
 
@@ -146,7 +147,10 @@ def fit(
         )
         if resume:
             log.info("%s: going on from %s", title, resume)
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        except SIGTERMException as error:  # left alone, it would end the process as if all were well
+            raise InputError(f"{title}: terminated. The same command goes on from the last saved epoch.") from error
         write_weights(run, "last.safetensors", network)
         record.write()
         predictions = {}
@@ -178,6 +182,7 @@ def quiet() -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # its own use of torch's pytree
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")  # fixed branches are
     logging.captureWarnings(True)
 
 

@@ -75,6 +75,10 @@ class ModalityBranch(nn.Module):
         self.head_dropout = nn.Dropout(head_dropout)
         self.head = nn.Linear(d_model, 1)
 
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Parameters that learn at the head's own rate."""
+        return list(self.head.parameters())
+
     def maps(self, features: Tensor, lengths: Tensor | None = None) -> list[Tensor]:
         """The features handed to the fusion network: [x_0, ..., x_N]."""
         valid = None if lengths is None else valid_segments(lengths, features.shape[1])

@@ -202,6 +202,7 @@ class PAMFN(nn.Module):
         for name, network in self.branches.items():
             network.requires_grad_(name in self.finetune)
             network.head.requires_grad_(False)  # a branch's own score plays no part in stage 2
+        self.train()  # puts the fixed branches in their mode: Lightning keeps the modes it finds
 
     def train(self, mode: bool = True) -> "PAMFN":
         """Training mode, with the fixed branches in the mode `frozen` names."""

@@ -78,12 +78,6 @@ class ResumePoint(Callback):
         self.record.write()
         self.saved = time.monotonic()
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if trainer.received_sigterm:  # Lightning notes it and would train to the end
-            raise InputError("terminated. The same command goes on from the last saved epoch.")
-
 
 class Progress(Callback):
     """A bar over epochs on a terminal, one line an epoch otherwise: loss, Spearman, time left."""
