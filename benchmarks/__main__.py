@@ -6,9 +6,7 @@ after the other, one side first, then the other side first.
 
 import argparse
 import json
-import multiprocessing
 import os
-import resource
 import statistics
 import sys
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks import workloads as w
+from benchmarks.memory import peak_memory
 from benchmarks.overhead import overheads
 from benchmarks.timing import Call, Row, compare, matrix_product_rate
 
@@ -100,26 +99,6 @@ def has_bf16() -> bool:
     """Whether the CPU multiplies bfloat16 itself."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def peak_memory(side: str) -> int:
-    """MiB that a fresh process with all of Fis-V in three modalities has held at most, training and testing on it."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(held_memory, (side,))
-
-
-def held_memory(side: str) -> int:
-    """Two training steps and a test pass of one side in this process, then its peak in MiB."""
-    torch.set_num_threads(1)
-    train, test, _ = w.fisv_lengths(os.environ.get("PAMFN_DATA_DIR"))
-    videos, tested = w.generated_videos(train), w.generated_videos(test)
-    few, size = videos.subset(range(2 * w.BATCH)), w.SIZES["fisv"]
-    if side == "ours":
-        w.our_epoch(w.our_pamfn(size), few, tested)
-    else:
-        w.reference_epoch(w.reference_pamfn(size), few, tested)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak // (1024**2 if sys.platform == "darwin" else 1024)
 
 
 def print_table(found: dict[str, Any]) -> None:
