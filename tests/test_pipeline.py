@@ -325,7 +325,14 @@ def test_two_processes_do_not_train_the_same_branch_twice(tmp_path):
 def test_an_interrupted_command_leaves_nothing_half_written_and_goes_on(tmp_path, how):
     long = command(tmp_path, "modalities=[rgb]", "resume_seconds=0", "recipe.branch.epochs=150")
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(long, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    process = subprocess.Popen(
+        long,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background inherits "ignore"
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if "epoch 3/" in line:
