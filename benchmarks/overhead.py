@@ -71,9 +71,11 @@ def overheads(pairs: int) -> list[str]:
     found: list[Turns] = []
     original = pipeline.trainer_of
 
-    def trainer_of(checked: config.Config, *, callbacks: list[L.Callback], **arguments: Any) -> L.Trainer:
-        found.append(Turns())
-        return original(checked, callbacks=[*callbacks, found[-1]], **arguments)
+    def trainer_of(checked: config.Config, **arguments: Any) -> L.Trainer:
+        if "callbacks" in arguments:  # else it is only tried whether the settings can be built
+            found.append(Turns())
+            arguments["callbacks"] = [*arguments["callbacks"], found[-1]]
+        return original(checked, **arguments)
 
     with tempfile.TemporaryDirectory() as folder, patch.object(pipeline, "trainer_of", trainer_of):
         pipeline.quiet()
