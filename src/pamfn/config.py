@@ -24,6 +24,7 @@ from pamfn.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
+EXPERIMENTS = ROOT / "experiments"
 
 Node = dict[str, Any]
 """A `_target_` and its arguments, checked against the target's signature."""
@@ -66,11 +67,24 @@ class StageRecipe(Strict):
     head_lr_scale: float = Field(gt=0)
 
 
-class Recipe(Strict):
-    """How both stages are trained."""
+class Readings(Strict):
+    """Where text and released code differ about the network (NOTES.md); `conf/model` takes them from here."""
 
+    double_negation: bool
+    policy_layers: Literal[1, 2]
+    decoding: Literal["argmax", "sample", "mean"]
+    frozen: Literal["eval", "train"]
+    temperature: Literal["positive", "unconstrained"]
+    shared_attention: bool
+
+
+class Recipe(Strict):
+    """How both stages are trained. stages: 2, or 1 to train everything from scratch together by `fusion`."""
+
+    stages: Literal[1, 2]
     branch: StageRecipe
     fusion: StageRecipe
+    readings: Readings
 
 
 class Protocol(Strict):
@@ -96,11 +110,32 @@ class Logger(Strict):
     mode: Literal["auto", "online", "offline"]
 
 
+class Table(Strict):
+    """A table of the paper as a sweep over `hydra.sweeper.params`.
+
+    source: where in the paper. reference: file of the paper's figures in experiments/reference. row, column: the swept
+    settings. rows: {value of the row's setting: its name in the table and in the reference}. full: the row that the
+    others are compared with. side_by_side: what stands before the comma in a row's name is shown as a column.
+    """
+
+    name: str
+    title: str
+    source: str
+    reference: str | None
+    row: str
+    column: str
+    rows: dict[str, str]
+    full: str | None
+    side_by_side: bool = False
+
+
 class Config(Strict):
     """One job: both stages, or one branch when a single modality is chosen."""
 
     seed: int = Field(ge=0)
+    table: Table | None
     modalities: list[str] | None
+    available: list[str] | None
     threads: Annotated[int, Field(gt=0)] | None
     resume_seconds: float = Field(ge=0)
     paths: Paths
@@ -270,7 +305,7 @@ def checked(raw: DictConfig | Mapping[str, Any]) -> Config:
 def impossible(config: Config) -> list[str]:
     """Choices that are valid one by one but not together."""
     problems = []
-    offered = ", ".join(config.features)
+    offered, chosen = ", ".join(config.features), ", ".join(config.streams)
     unknown = [m for m in config.modalities or [] if m not in config.features]
     if unknown:
         problems.append(f"modalities: {', '.join(unknown)} not among this data set's modalities: {offered}.")
@@ -282,6 +317,13 @@ def impossible(config: Config) -> list[str]:
     strangers = [m for m in finetune if m not in config.features] if isinstance(finetune, list) else []
     if strangers:
         problems.append(f"model.finetune: {', '.join(map(str, strangers))} not among the modalities: {offered}.")
+    missing = [m for m in config.available or [] if m not in config.streams]
+    if missing:
+        problems.append(f"available: {', '.join(missing)} not among the chosen modalities: {chosen}.")
+    elif config.available == [] or (config.available and len(config.streams) == 1):
+        problems.append(f"available: choose at least one of {chosen}; it takes a network of several modalities.")
+    if config.recipe.stages == 1 and finetune is not None:
+        problems.append("recipe.stages: 1 trains the branches with the rest; say so with model.finetune=null.")
     if (config.protocol.select == "holdout") != (config.protocol.holdout > 0):
         problems.append(
             f"protocol.holdout: {config.protocol.holdout:g} does not go with protocol.select="
@@ -289,6 +331,8 @@ def impossible(config: Config) -> list[str]:
         )
     if config.protocol.refit and config.protocol.select != "holdout":
         problems.append("protocol.refit: only protocol=holdout has something to refit.")
+    if str(config.trainer.get("precision")) in ("16", "16-mixed", "16-true"):
+        problems.append("trainer.precision: float16 would need scaled losses; choose 32-true or bf16-mixed.")
     if config.trainer.get("devices", 1) != 1:
         problems.append("trainer.devices: networks of this size train on one device; run jobs side by side instead.")
     return problems
@@ -311,9 +355,14 @@ def fusion_identity(config: Config) -> Node:
         "data": config.data,
         "features": [[m, s.model_dump()] for m, s in config.streams.items()],
         "model": config.model,
-        "recipe": config.recipe.model_dump(),
+        "recipe": config.recipe.model_dump(exclude={"readings"}),
         **shared_identity(config),
     }
+
+
+def evaluation_identity(config: Config) -> Node:
+    """Everything that decides the scores of the fused network with some modalities missing."""
+    return {**fusion_identity(config), "available": sorted(config.available or [])}
 
 
 def shared_identity(config: Config) -> Node:
@@ -326,32 +375,56 @@ def fingerprint(identity: Node) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def experiments() -> str:
-    """A line for every experiment: its name and the first line of its file."""
-    files = sorted((CONF / "experiment").glob("*.yaml"))
-    lines = [
-        (f.stem, next((x for x in f.read_text().splitlines() if x.startswith("# ") and "@" not in x), "#"))
-        for f in files
-    ]
-    return "\n".join(f"  +experiment={name:<12} {text[2:]}" for name, text in lines)
+def listed(group: str, folder: Path) -> str:
+    """A line for every file of a group: how it is chosen and the first line of its text."""
+    first = {
+        f.stem: [x for x in f.read_text().splitlines() if x.startswith("# ") and "@" not in x]
+        for f in folder.glob("*.yaml")
+    }
+    width = max(map(len, first), default=0)
+    return "\n".join(f"  +{group}={name:<{width}} {lines[0][2:]}" for name, lines in sorted(first.items()))
 
 
-def case(value: str, cases: DictConfig, otherwise: str) -> str:
+def stream(index: int, *, _root_: DictConfig) -> str:
+    """`${stream:0}`: the name of the data set's first modality, and so on (rgb, flow, audio where it has those)."""
+    names = list(_root_.features)
+    if index >= len(names):
+        raise InputError(f"modalities: asked for number {index + 1}, and this data set has {len(names)}: {names}.")
+    return str(names[index])
+
+
+def case(value: str, cases: DictConfig, otherwise: Any) -> Any:
     """`${case:value,{a: x},y}`: x where value is a, else y."""
-    return str(cases.get(value, otherwise))
+    return cases.get(value, otherwise)
 
 
 def register() -> None:
     """Resolvers used in `conf/`; may be called again."""
     OmegaConf.register_new_resolver("case", case, replace=True)
-    OmegaConf.register_new_resolver("experiments", experiments, replace=True)
+    OmegaConf.register_new_resolver("experiments", lambda: listed("experiment", CONF / "experiment"), replace=True)
+    OmegaConf.register_new_resolver("tables", lambda: listed("table", EXPERIMENTS / "table"), replace=True)
+    OmegaConf.register_new_resolver("rows", lambda *, _root_: ",".join(_root_.table.rows), replace=True)
+    OmegaConf.register_new_resolver("stream", stream, replace=True)
     OmegaConf.register_new_resolver("root", lambda: str(ROOT), replace=True)
 
 
-def let_checked_refuse(arguments: list[str]) -> list[str]:
-    """Command-line values as `++key=value`, so that an unknown key reaches `checked`, which says what is allowed."""
-    groups = {p.name for p in CONF.iterdir() if p.is_dir()}
-    return [f"++{a.lstrip('+')}" if is_value(a, groups) else a for a in arguments]
+def let_checked_refuse(arguments: list[str], table: str = "") -> list[str]:
+    """Command-line values as `++key=value`, so that an unknown key reaches `checked`, which says what is allowed.
+
+    What replaces a setting that `table` sweeps is spelt as the table spells it, else Hydra would sweep over both.
+    """
+    groups = {p.name for p in (*CONF.iterdir(), *EXPERIMENTS.iterdir()) if p.is_dir()}
+    file = EXPERIMENTS / "table" / f"{table}.yaml"
+    swept = OmegaConf.load(file).hydra.sweeper.params if table and file.exists() else {}
+    spelt = {str(key).lstrip("+"): str(key) for key in swept}
+    words = []
+    for word in arguments:
+        key = word.partition("=")[0].lstrip("+")
+        if key in spelt and "=" in word:
+            words.append(spelt[key] + word[word.index("=") :])
+        else:
+            words.append(f"++{word.lstrip('+')}" if is_value(word, groups) else word)
+    return words
 
 
 def is_value(argument: str, groups: set[str]) -> bool:

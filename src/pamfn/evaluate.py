@@ -74,8 +74,7 @@ def rescored(settings: config.Config, folder: Path, split: str, weights: str) ->
     import torch
 
     from pamfn.evaluation.metrics import score_metrics
-    from pamfn.pipeline import data_module, load_network, quiet, trainer_of
-    from pamfn.training.regression import ScoreRegression
+    from pamfn.pipeline import data_module, quiet, scored
 
     quiet()
     if settings.threads is not None:
@@ -84,17 +83,7 @@ def rescored(settings: config.Config, folder: Path, split: str, weights: str) ->
     data.setup()
     if split not in data.splits:
         raise InputError(f"--split {split}: this run's protocol has only {', '.join(sorted(data.splits))}.")
-    data.evaluated = [split]
-    module = ScoreRegression(
-        load_network(settings, folder, weights),
-        splits=[split],
-        max_score=data.max_score,
-        score_range=data.score_range,
-        seed=settings.seed,
-        epochs=1,
-    )
-    trainer_of(settings, logger=False).validate(module, datamodule=data, verbose=False)
-    points = module.predicted(split)
+    points = scored(settings, folder, weights, data, split)
     return score_metrics(points["true"], points["predicted"], data.score_range)
 
 

@@ -1,37 +1,72 @@
 """Finding runs by what decides their numbers, and reading the finished ones. Nothing here imports torch."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pamfn.config import Config, branch_identity, fingerprint, fusion_identity
+from pamfn.config import ROOT, Config, branch_identity, evaluation_identity, fingerprint, fusion_identity
 from pamfn.data.identity import present_checksums
 from pamfn.errors import InputError
 from pamfn.store import Run, find
 
-Kind = Literal["branch", "fusion"]
+log = logging.getLogger(__name__)
+
+ARCHIVE = ROOT / "experiments" / "results" / "runs"
+"""Finished runs that are kept with the code, without their weights."""
+
+Kind = Literal["branch", "fusion", "missing"]
+"""A branch, a fused network, or a fused network scored with some modalities missing."""
 
 
 def wanted(config: Config) -> tuple[Kind, list[str]]:
     """What the job asks for: with one modality its branch alone, else the fused network."""
     modalities = list(config.streams)
+    if config.available is not None and set(config.available) != set(modalities):
+        return "missing", modalities
     return ("branch" if len(modalities) == 1 else "fusion"), modalities
 
 
-def locate(config: Config, kind: Kind, modalities: list[str]) -> Run:
-    """Where the run of a network is, or will be."""
-    identity = branch_identity(config, modalities[0]) if kind == "branch" else fusion_identity(config)
+def locate(config: Config, kind: Kind, modalities: list[str], folder: Path | None = None) -> Run:
+    """Where the run of a network is, or will be, below `folder` (default: the configured output)."""
+    if kind == "branch":
+        identity = branch_identity(config, modalities[0])
+    else:
+        identity = fusion_identity(config) if kind == "fusion" else evaluation_identity(config)
     label = f"{config.data.get('name')}-{'_'.join(modalities)}-seed{config.seed}"
-    return find(Path(config.paths.output_dir), kind, label, fingerprint(identity))
+    return find(folder or Path(config.paths.output_dir), kind, label, fingerprint(identity))
 
 
 def finished(config: Config) -> Run | None:
-    """The finished run that answers the job; None if there is none, or one whose settings were checked differently."""
-    run = locate(config, *wanted(config))
-    result = run.result()
-    if result is None or result["config"]["trainer"] != config.trainer:
-        return None
-    refuse_changed_data(config, run, result)
-    return run
+    """The finished run that answers the job; None if there is none, or one whose settings were checked differently.
+
+    A job of a table is also answered by the archive; any other may want the weights, which are not kept there.
+    """
+    for folder in (None, ARCHIVE) if config.table else (None,):
+        run = locate(config, *wanted(config), folder)
+        result = run.result()
+        if result is not None and result["config"]["trainer"] == config.trainer:
+            refuse_changed_data(config, run, result)
+            return run
+    return None
+
+
+def every_run(output_dir: Path) -> list[Run]:
+    """All runs below an output folder and in the archive; one that is in both is taken from the former."""
+    files = [*sorted(output_dir.glob("*/*/result.json")), *sorted(ARCHIVE.glob("*/*/result.json"))]
+    return list({file.parent.name: Run(file.parent) for file in reversed(files)}.values())[::-1]
+
+
+def readable(runs: list[Run]) -> Iterator[tuple[Run, dict[str, Any]]]:
+    """The runs whose result can be read, with it; the others are told of and left out."""
+    for run in runs:
+        try:
+            result = run.result()
+        except InputError as error:
+            log.warning("left out: %s", error)
+            continue
+        if result is not None:
+            yield run, result
 
 
 def refuse_changed_data(config: Config, run: Run, result: dict[str, Any]) -> None:

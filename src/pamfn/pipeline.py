@@ -22,7 +22,7 @@ from pamfn.config import Config, build
 from pamfn.data.module import ScoreDataModule
 from pamfn.errors import InputError
 from pamfn.finished import Kind, locate, refuse_changed_data, wanted
-from pamfn.results import Trained, predictions_of, record_result
+from pamfn.results import Points, Trained, predictions_of, record_missing, record_result
 from pamfn.store import Run, cannot_write
 from pamfn.training.callbacks import Progress, Record, ResumePoint, write_weights
 from pamfn.training.loggers import open_logger
@@ -87,7 +87,24 @@ class Pipeline:
 
     def run(self) -> Run:
         """The job: with one modality its branch alone, else every branch and the fused network."""
-        return self.network(*wanted(self.config))
+        kind, modalities = wanted(self.config)
+        return self.with_missing(modalities) if kind == "missing" else self.network(kind, modalities)
+
+    def with_missing(self, modalities: list[str]) -> Run:
+        """The fused network's test scores with all but `available` zeroed."""
+        run = locate(self.config, "missing", modalities)
+        if run.result() is None:
+            fused = self.network("fusion", modalities)
+            self.data.setup()
+            data = self.data.only(modalities).without([m for m in modalities if m not in self.config.available])
+            with run.locked():
+                if run.result() is None:
+                    predictions = {
+                        weights: {"test": scored(self.config, fused.path, weights, data, "test")}
+                        for weights in ("selected", "last")
+                    }
+                    record_missing(run, self.config, fused, predictions, data)
+        return run
 
     def network(self, kind: Kind, modalities: list[str]) -> Run:
         """The run of one network: read if it is finished, trained (or gone on with) if it is not."""
@@ -97,7 +114,8 @@ class Pipeline:
             check_buildable(self.config, kind, modalities)
             self.data.setup()
             epochs = self.epochs(kind, modalities)
-            branches = {m: self.network("branch", [m]).path for m in modalities} if kind == "fusion" else {}
+            pretrained = kind == "fusion" and self.config.recipe.stages == 2
+            branches = {m: self.network("branch", [m]).path for m in modalities} if pretrained else {}
             with run.locked():
                 result = run.result()  # another process may have been faster
                 if result is None:
@@ -160,6 +178,21 @@ def fit(
         trained = Trained(config, kind, modalities, network, record.curves, predictions, started, dict(branches))
         record_result(run, trained, data, logger)
     run.file("resume.ckpt").unlink(missing_ok=True)
+
+
+def scored(config: Config, folder: Path, weights: str, data: ScoreDataModule, split: str) -> Points:
+    """Points of a split's videos under a finished run's stored weights."""
+    data.evaluated = [split]
+    module = ScoreRegression(
+        load_network(config, folder, weights),
+        splits=[split],
+        max_score=data.max_score,
+        score_range=data.score_range,
+        seed=config.seed,
+        epochs=1,
+    )
+    trainer_of(config, logger=False).validate(module, datamodule=data, verbose=False)
+    return module.predicted(split)
 
 
 def trainer_of(config: Config, **arguments: Any) -> L.Trainer:

@@ -22,18 +22,20 @@ from pamfn.data.module import ScoreDataModule
 from pamfn.evaluation.figures import plot_curves, plot_predictions
 from pamfn.evaluation.metrics import score_metrics
 from pamfn.evaluation.protocols import summary
-from pamfn.store import Run, write_json, write_text
+from pamfn.store import Run, write_text
 from pamfn.training.regression import ScoreRegression
 
 Points = dict[str, list[float]]
 """true, predicted and spread of a split's videos, in points."""
+Predictions = dict[str, dict[str, Points]]
+"""{weights: {split: points}}."""
 
 
 @dataclass(frozen=True)
 class Trained:
     """A training that ended.
 
-    predictions {weights: {split: points}}; started in seconds since the epoch; branches {modality: folder} of stage 1.
+    started in seconds since the epoch; branches {modality: folder} of stage 1.
     """
 
     config: Config
@@ -41,7 +43,7 @@ class Trained:
     modalities: list[str]
     network: nn.Module
     curves: list[dict[str, float]]
-    predictions: dict[str, dict[str, Points]]
+    predictions: Predictions
     started: float
     branches: dict[str, Path]
 
@@ -76,7 +78,7 @@ def record_result(run: Run, trained: Trained, data: ScoreDataModule, logger: Wan
     """Writes predictions.csv, the plots and result.json, and hands them to W&B."""
     config = trained.config
     title = f"{data.task}, {' + '.join(trained.modalities)}, seed {config.seed}"
-    write_text(run.file("predictions.csv"), predictions_csv(trained, data))
+    write_text(run.file("predictions.csv"), predictions_csv(trained.predictions, data))
     metrics = measured(trained, data.score_range)
     reported = reported_protocol(config)
     points = trained.predictions["selected"]["test"]
@@ -86,7 +88,7 @@ def record_result(run: Run, trained: Trained, data: ScoreDataModule, logger: Wan
     plot_curves(run.file("curves.png"), trained.curves, marked, title)
     if logger is not None:
         log_to_wandb(logger, run, metrics)
-    write_json(run.file("result.json"), result_of(trained, data, metrics))
+    run.write_result(result_of(trained, data, metrics))
 
 
 def result_of(trained: Trained, data: ScoreDataModule, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
@@ -123,17 +125,32 @@ def result_of(trained: Trained, data: ScoreDataModule, metrics: dict[str, dict[s
     }
 
 
+def record_missing(run: Run, config: Config, fused: Run, predictions: Predictions, data: ScoreDataModule) -> None:
+    """What a fused network scores when only `config.available` is there: a result of its own, without training."""
+    base = fused.result()
+    assert base is not None and config.available is not None
+    metrics = {}
+    for name, weights in ((base["reported"], "selected"), ("last", "last")):
+        points = predictions[weights]["test"]
+        scores = score_metrics(points["true"], points["predicted"], data.score_range)
+        metrics[name] = {"epoch": base["metrics"][name]["epoch"], **scores}
+    write_text(run.file("predictions.csv"), predictions_csv(predictions, data))
+    described = {"kind": "missing", "available": config.available, "network": fused.path.name, "metrics": metrics}
+    measured = {"commit": COMMIT, "machine": machine(), "config": config.model_dump()}
+    run.write_result({**base, **described, **measured})
+
+
 def keeps(name: str, modalities: list[str]) -> bool:
     """Whether a data file is a label file or one of these modalities'."""
     return not name.startswith("features/") or any(f"_{m}_" in name for m in modalities)
 
 
-def predictions_csv(trained: Trained, data: ScoreDataModule) -> str:
+def predictions_csv(predictions: Predictions, data: ScoreDataModule) -> str:
     """A line for every video, split and stored set of weights; points."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["weights", "split", "video", "true", "predicted", "spread"])
-    for weights, splits in trained.predictions.items():
+    for weights, splits in predictions.items():
         for split, points in splits.items():
             names = data.splits[split].names
             for name, *values in zip(names, points["true"], points["predicted"], points["spread"], strict=True):

@@ -1,11 +1,12 @@
 """Results on disk: a folder a run, named by what decides its numbers; files appear whole or not at all."""
 
 import errno
+import hashlib
 import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any
 from filelock import FileLock
 
 from pamfn.errors import InputError
+
+SCHEMA = 1
+"""Version of the format of result.json."""
 
 
 @contextmanager
@@ -72,17 +76,19 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file whole; nan and infinity become null, so that any reader can read it."""
-    write_text(path, json.dumps(finite(content), indent=1) + "\n")
-
-
 def finite(content: Any) -> Any:
+    """The same content with null for nan and infinity, so that any reader of JSON can read it."""
     if isinstance(content, dict):
         return {k: finite(v) for k, v in content.items()}
     if isinstance(content, list | tuple):
         return [finite(v) for v in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    """Of a result without its digest: tells a number changed by hand."""
+    kept = {k: v for k, v in content.items() if k != "digest"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -98,15 +104,33 @@ class Run:
         """The run's result.json, or None while it is not finished.
 
         Raises:
-            InputError: when the file is not readable as a result.
+            InputError: when the file is cut short, of another version, or changed since it was written.
         """
         file = self.file("result.json")
         if not file.exists():
             return None
         try:
-            return json.loads(file.read_text(encoding="utf-8"))
+            content = json.loads(file.read_text(encoding="utf-8"))
+            found = content.get("schema") if isinstance(content, dict) else None
         except (OSError, ValueError) as error:
             raise InputError(f"{file} is damaged ({error}). Remove the folder {self.path} and run it again.") from error
+        if found != SCHEMA:
+            raise InputError(
+                f"{file} has version {found} of the result format, and this code reads {SCHEMA}. "
+                f"Read it with the code that wrote it, or remove the folder {self.path} and run it again."
+            )
+        if content.get("digest") != digest(content):
+            raise InputError(
+                f"{file} was changed after it was written (its digest does not match). "
+                f"Restore it, or remove the folder {self.path} and run it again."
+            )
+        return content
+
+    def write_result(self, content: Mapping[str, Any]) -> None:
+        """Writes result.json, marked with the version of its format and a digest of its content."""
+        marked = {**finite(content), "schema": SCHEMA}
+        marked["digest"] = digest(marked)
+        write_text(self.file("result.json"), json.dumps(marked, indent=1) + "\n")
 
     @contextmanager
     def locked(self) -> Iterator[None]:

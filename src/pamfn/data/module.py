@@ -169,6 +169,12 @@ class ScoreDataModule(L.LightningDataModule):
         other.splits = {split: videos.modalities(modalities) for split, videos in self.splits.items()}
         return other
 
+    def without(self, modalities: Sequence[str]) -> "ScoreDataModule":
+        """The same data with some of the modalities zeroed, as if they had not been recorded."""
+        other = self.only(list(self.splits["test"].packed))
+        other.splits = {split: videos.zeroed(modalities) for split, videos in self.splits.items()}
+        return other
+
     @property
     def score_range(self) -> float:
         """Highest minus lowest points of all labelled videos, the scale of the relative L2 distance."""

@@ -28,7 +28,7 @@ class Videos:
 
     `packed` {modality: (n, c)}: the segments of all videos one after another, in the dtype they were stored in.
     `start`, `length` (v,): where a video's segments are. `points` (v,): judges' scores. `target` (v,): in [0, 1].
-    `key` (v,): a video's position in its label file; its random crops and test noise follow from it.
+    `key` (v,): a video's position in its label file; its random crops follow from it.
     """
 
     names: list[str]
@@ -51,6 +51,11 @@ class Videos:
     def modalities(self, names: Sequence[str]) -> "Videos":
         """The same videos with some of the modalities."""
         return replace(self, packed={m: self.packed[m] for m in names})
+
+    def zeroed(self, names: Sequence[str]) -> "Videos":
+        """The same videos with these modalities all zeros."""
+        zeros = {m: torch.zeros_like(self.packed[m]) for m in names}
+        return replace(self, packed={m: zeros.get(m, x) for m, x in self.packed.items()})
 
     def to(self, device: torch.device) -> "Videos":
         """The same videos on a device."""

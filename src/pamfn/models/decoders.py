@@ -45,6 +45,24 @@ class TokenAttention(nn.Module):
         return (torch.einsum("bthd,hed->bthe", mixed, value) + bias).flatten(-2), weights
 
 
+class WeightedFusion(nn.Module):
+    """A sum of tokens with one learned weight each, positive by a softmax and the same in every time step.
+
+    Shapes: tokens (b, t, k, d), mask (b, t, k) -> output (b, t, d), weights (b, t, 1, k).
+    Source: the paper's baseline "Weighted Fusion" (sections IV-E and IV-F). A masked token takes no part: the mask is
+    added before the softmax, as in the attention it replaces.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(tokens))
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        scores = self.weight.expand(*tokens.shape[:3])
+        weights = (scores if mask is None else scores + mask).softmax(dim=-1)[:, :, None]
+        return torch.matmul(weights.to(tokens), tokens).squeeze(2), weights
+
+
 class ModalitySpecificFeatureDecoder(nn.Module):
     """MSFD: what the modalities hold and the mixed branch does not yet (the least similar, hence the minus sign).
 
@@ -64,17 +82,17 @@ class ModalitySpecificFeatureDecoder(nn.Module):
 class CrossModalFeatureDecoder(nn.Module):
     """CMFD: what the enabled FusionNets found and neither mixed nor modality-specific features hold.
 
-    Shapes: mixed c and decoded s (b, t, d), cross-modal features (b, t, k, d), mask (b, t, k) -> f (b, t, d), weights.
+    Shapes: [c; s] (b, t, width), cross-modal features (b, t, k, d), mask (b, t, k) or None -> f (b, t, d), weights.
     Source: section III-E, equation 11. `double_negation` is the released code's reading: the query is negated once
     more, so that it attends to the most similar (NOTES.md, row 1).
     """
 
-    def __init__(self, d_model: int, heads: int, dropout: float, double_negation: bool) -> None:
+    def __init__(self, width: int, d_model: int, heads: int, dropout: float, double_negation: bool) -> None:
         super().__init__()
         self.double_negation = double_negation
-        self.projection = Pointwise(2 * d_model, d_model)
+        self.projection = Pointwise(width, d_model)
         self.attention = TokenAttention(d_model, heads, dropout, sign=-1.0)
 
-    def forward(self, mixed: Tensor, decoded: Tensor, cross_modal: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        query = self.projection(torch.cat([mixed, decoded], dim=-1))
+    def forward(self, held: Tensor, cross_modal: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        query = self.projection(held)
         return self.attention(-query if self.double_negation else query, cross_modal, mask)

@@ -1,6 +1,6 @@
 """The Adaptive Fusion Module: K FusionNets and the PolicyNet that decides which of them act in a time step."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -41,26 +41,29 @@ class FusionNets(nn.Module):
 
 
 class PolicyNet(nn.Sequential):
-    """Logits of the decision, before pooling: (b, t, m * d) -> (b, t, k).
+    """Logits of the decision, before pooling: (b, t, m * d) -> (b, t, choices).
 
     Source: equation 7. Two fully-connected layers in the text, one in the released code (NOTES.md, row 2).
     """
 
-    def __init__(self, d_model: int, modalities: int, networks: int, layers: int) -> None:
+    def __init__(self, d_model: int, modalities: int, choices: int, layers: int) -> None:
         if layers not in (1, 2):
             raise ValueError(f"policy_layers is 1 (released code) or 2 (paper), not {layers}")
         width = modalities * d_model
         hidden = [nn.Linear(width, d_model), nn.ReLU()] if layers == 2 else []
-        super().__init__(*hidden, nn.Linear(d_model if hidden else width, networks))
+        super().__init__(*hidden, nn.Linear(d_model if hidden else width, choices))
 
 
 class FusionOutput(NamedTuple):
-    """Cross-modal features (b, t', k, d), mask (b, t', k) of 0 or -1e9, logits (b, t', k), decision u (b, t')."""
+    """Cross-modal features (b, t', k, d) and what PolicyNet decided, if there is one.
+
+    mask (b, t', k) of 0 (enabled) or -1e9, logits (b, t', choices), decision (b, t') the number of enabled FusionNets.
+    """
 
     features: Tensor
-    mask: Tensor
-    logits: Tensor
-    decision: Tensor
+    mask: Tensor | None
+    logits: Tensor | None
+    decision: Tensor | None
 
 
 def ranked_mask(logits: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,23 +77,54 @@ def ranked_mask(logits: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
     return disabled * -1e9 + (soft - soft.detach()), decision + 1
 
 
+def unranked_mask(logits: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+    """Mask of K independent decisions and how many are enabled, from (noisy) logits (b, t, 2 k): enable, disable.
+
+    Table VII. Every FusionNet has a one-hot decision of its own between enabled and disabled; hard forward, soft
+    backward as in `ranked_mask`. Where all are disabled the mask is -1e9 throughout: `FusionStage` makes that a zero.
+    """
+    choices = logits.unflatten(-1, (-1, 2))
+    soft = (choices / temperature).softmax(dim=-1)[..., 0]
+    enabled = choices.argmax(dim=-1) == 0
+    return ~enabled * -1e9 + (soft - soft.detach()), enabled.sum(dim=-1)
+
+
+Policy = Literal["ranked", "unranked", "free"]
+MASKS = {"ranked": ranked_mask, "unranked": unranked_mask}
+
+
 class AdaptiveFusion(nn.Module):
     """AFM: K FusionNets and their PolicyNet over the previous stage's features.
 
-    Shapes: features (b, t, m, d), noise (b, t', k) or None -> `FusionOutput` at t' = t // 2 or 1 (last stage).
+    Shapes: features (b, t, m, d), noise (b, t', choices) or None -> `FusionOutput` at t' = t // 2 or 1 (last stage).
     Source: section III-D. `noise` is added to the logits before the decision; without it the decision is their argmax.
+    `policy`: `ranked`, or of Table VII `unranked` (a decision per FusionNet) or `free` (no PolicyNet, all enabled).
     """
 
     def __init__(
-        self, d_model: int, modalities: int, networks: int, *, policy_layers: int, shared_attention: bool
+        self,
+        d_model: int,
+        modalities: int,
+        networks: int,
+        *,
+        policy: Policy = "ranked",
+        policy_layers: int,
+        shared_attention: bool,
     ) -> None:
         super().__init__()
         self.fusion_nets = FusionNets(d_model, modalities, networks, shared_attention)
-        self.policy = PolicyNet(d_model, modalities, networks, policy_layers)
+        self.mask_of = MASKS.get(policy)
+        self.may_disable_all = policy == "unranked"
+        if self.mask_of is not None:
+            choices = networks if policy == "ranked" else 2 * networks
+            self.policy = PolicyNet(d_model, modalities, choices, policy_layers)
 
     def forward(
         self, features: Tensor, temperature: Tensor, noise: Tensor | None, *, last: bool, valid: Tensor | None = None
     ) -> FusionOutput:
+        cross_modal = self.fusion_nets(features, last=last, valid=valid)
+        if self.mask_of is None:
+            return FusionOutput(cross_modal, None, None, None)
         logits = pool(self.policy(features.flatten(2)), last=last, valid=valid)
-        mask, decision = ranked_mask(logits if noise is None else logits + noise, temperature)
-        return FusionOutput(self.fusion_nets(features, last=last, valid=valid), mask, logits, decision)
+        mask, decision = self.mask_of(logits if noise is None else logits + noise, temperature)
+        return FusionOutput(cross_modal, mask, logits, decision)

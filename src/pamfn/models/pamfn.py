@@ -10,25 +10,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pamfn.models.branch import ModalityBranch
-from pamfn.models.decoders import CrossModalFeatureDecoder, ModalitySpecificFeatureDecoder
-from pamfn.models.fusion import AdaptiveFusion
+from pamfn.models.branches import Branches
+from pamfn.models.decoders import CrossModalFeatureDecoder, ModalitySpecificFeatureDecoder, WeightedFusion
+from pamfn.models.fusion import AdaptiveFusion, Policy
+from pamfn.models.head import RegressionHead
 from pamfn.models.layers import Dropout, Pointwise, SequenceConv, SequenceNorm, full_precision, pool, valid_segments
 
 
-class StageOutput(NamedTuple):
-    """What one stage decided, for figures and parity; t' is the stage's length.
+Decoder = Literal["attention", "weighted", "none"]
 
-    decoded s and cross_modal f (b, t', d), mixed [c; s; f] (b, t', 3 d), modality_weights (b, t', h, m),
-    fusion_weights (b, t', h, k), logits (b, t', k), decision u (b, t') in 1..k.
+
+class StageOutput(NamedTuple):
+    """What one stage made and decided, for figures and parity; t' is the stage's length.
+
+    mixed [c; s; f] (b, t', 3 d), decoded s and cross_modal f (b, t', d), modality_weights (b, t', h, m),
+    fusion_weights (b, t', h, k), logits (b, t', k), decision (b, t') in 1..k. What a variant leaves out is None.
     """
 
-    decoded: Tensor
-    cross_modal: Tensor
     mixed: Tensor
-    modality_weights: Tensor
-    fusion_weights: Tensor
-    logits: Tensor
-    decision: Tensor
+    decoded: Tensor | None = None
+    cross_modal: Tensor | None = None
+    modality_weights: Tensor | None = None
+    fusion_weights: Tensor | None = None
+    logits: Tensor | None = None
+    decision: Tensor | None = None
 
 
 class PAMFNOutput(NamedTuple):
@@ -45,18 +50,18 @@ def of_zeros(layer: Pointwise | SequenceConv, zeros: Tensor) -> Tensor:
 
 
 class MixedBlock(nn.Module):
-    """The mixed branch's own residual block: (b, t, 3 d) -> (b, t, d).
+    """The mixed branch's own residual block: (b, t, width) -> (b, t, d).
 
     `empty`: x is all zeros, as before the first stage, and the two widest layers need not be computed.
     """
 
-    def __init__(self, d_model: int) -> None:
+    def __init__(self, width: int, d_model: int) -> None:
         super().__init__()
-        self.conv1 = SequenceConv(3 * d_model, d_model)
+        self.conv1 = SequenceConv(width, d_model)
         self.norm1 = SequenceNorm(d_model)
         self.conv2 = SequenceConv(d_model, d_model)
         self.norm2 = SequenceNorm(d_model)
-        self.shortcut = Pointwise(3 * d_model, d_model)
+        self.shortcut = Pointwise(width, d_model)
         self.shortcut_norm = SequenceNorm(d_model)
 
     def forward(self, x: Tensor, valid: Tensor | None, *, empty: bool = False) -> Tensor:
@@ -68,28 +73,53 @@ class MixedBlock(nn.Module):
 
 
 class FusionStage(nn.Module):
-    """One stage of the mixed branch: mixed block, MSFD, AFM, CMFD."""
+    """One stage of the mixed branch: mixed block, MSFD, AFM, CMFD.
+
+    `msfd`, `cmfd`: `none` leaves the decoder out (Table VI), and without CMFD the AFM that nothing would read;
+    `weighted` puts Weighted Fusion in its place. `out_width` is the width of [c; s; f] or of what is left of it.
+    """
 
     def __init__(
         self,
+        width: int,
         d_model: int,
         modalities: int,
         *,
         num_fusion_nets: int,
+        msfd: Decoder,
+        cmfd: Decoder,
         msfd_heads: int,
         cmfd_heads: int,
         attention_dropout: float,
         double_negation: bool,
+        policy: Policy,
         policy_layers: int,
         shared_attention: bool,
     ) -> None:
         super().__init__()
-        self.block = MixedBlock(d_model)
-        self.msfd = ModalitySpecificFeatureDecoder(d_model, msfd_heads, attention_dropout)
-        self.fusion = AdaptiveFusion(
-            d_model, modalities, num_fusion_nets, policy_layers=policy_layers, shared_attention=shared_attention
-        )
-        self.cmfd = CrossModalFeatureDecoder(d_model, cmfd_heads, attention_dropout, double_negation)
+        self.out_width = d_model * (1 + (msfd != "none") + (cmfd != "none"))
+        self.block = MixedBlock(width, d_model)
+        self.msfd: nn.Module | None = None
+        if msfd == "attention":
+            self.msfd = ModalitySpecificFeatureDecoder(d_model, msfd_heads, attention_dropout)
+        elif msfd == "weighted":
+            self.msfd = WeightedFusion(modalities)
+        self.fusion: AdaptiveFusion | None = None
+        self.cmfd: nn.Module | None = None
+        if cmfd != "none":
+            self.fusion = AdaptiveFusion(
+                d_model,
+                modalities,
+                num_fusion_nets,
+                policy=policy,
+                policy_layers=policy_layers,
+                shared_attention=shared_attention,
+            )
+        if cmfd == "attention":
+            query = d_model if msfd == "none" else 2 * d_model
+            self.cmfd = CrossModalFeatureDecoder(query, d_model, cmfd_heads, attention_dropout, double_negation)
+        elif cmfd == "weighted":
+            self.cmfd = WeightedFusion(num_fusion_nets)
 
     def forward(
         self,
@@ -103,31 +133,26 @@ class FusionStage(nn.Module):
         first: bool,
         last: bool,
     ) -> StageOutput:
-        """mixed (b, t', 3 d), previous (b, t, m, d), current (b, t', m, d), masks of t and of t'."""
-        mixed = self.block(mixed, valid[1], empty=first)
-        decoded, modality_weights = self.msfd(mixed, current)
+        """mixed (b, t', width), previous (b, t, m, d), current (b, t', m, d), masks of t and of t'."""
+        parts = [self.block(mixed, valid[1], empty=first)]
+        decoded = modality_weights = None
+        if isinstance(self.msfd, WeightedFusion):
+            decoded, modality_weights = self.msfd(current)
+        elif self.msfd is not None:
+            decoded, modality_weights = self.msfd(parts[0], current)
+        if decoded is not None:
+            parts.append(decoded)
+        if self.fusion is None or self.cmfd is None:
+            return StageOutput(torch.cat(parts, dim=-1), decoded, modality_weights=modality_weights)
         fusion = self.fusion(previous, temperature, noise, last=last, valid=valid[0])
-        cross_modal, fusion_weights = self.cmfd(mixed, decoded, fusion.features, fusion.mask)
-        out = torch.cat([mixed, decoded, cross_modal], dim=-1)
-        return StageOutput(decoded, cross_modal, out, modality_weights, fusion_weights, fusion.logits, fusion.decision)
-
-
-class RegressionHead(nn.Sequential):
-    """Linear, BatchNorm, ReLU, dropout 0.5, linear, sigmoid: (b, 3 d) -> (b, 1)."""
-
-    def __init__(self, d_model: int, reduction: int, dropout: float) -> None:
-        width = d_model // reduction
-        if width < 1:
-            raise ValueError(f"head_reduction {reduction} leaves nothing of d_model {d_model}")
-        super().__init__(
-            nn.Dropout(dropout),
-            nn.Linear(3 * d_model, width),
-            nn.BatchNorm1d(width),
-            nn.ReLU(),
-            nn.Dropout(0.5),
-            nn.Linear(width, 1),
-            nn.Sigmoid(),
-        )
+        if isinstance(self.cmfd, WeightedFusion):
+            cross_modal, fusion_weights = self.cmfd(fusion.features, fusion.mask)
+        else:
+            cross_modal, fusion_weights = self.cmfd(torch.cat(parts, dim=-1), fusion.features, fusion.mask)
+        if self.fusion.may_disable_all and fusion.decision is not None:
+            cross_modal = cross_modal * (fusion.decision > 0)[..., None]
+        out = torch.cat([*parts, cross_modal], dim=-1)
+        return StageOutput(out, decoded, cross_modal, modality_weights, fusion_weights, fusion.logits, fusion.decision)
 
 
 class PAMFN(nn.Module):
@@ -141,13 +166,14 @@ class PAMFN(nn.Module):
     Args:
         branches: the (pretrained) branch of every modality, in order.
         num_fusion_nets: K. head_reduction: r, the head's hidden width is d_model / r.
-        finetune: branches that stage 2 goes on training; the others are fixed.
-        frozen: mode of the fixed branches while training: `eval` (fixed, as the text says) or `train` (no gradient,
-            but BatchNorm statistics drift and dropout stays on, as in the released code; NOTES.md, row 6).
+        finetune, frozen, modality_dropout: see `Branches`.
         double_negation, policy_layers, shared_attention, temperature: readings of the text or the released code
             (NOTES.md, rows 1, 2, 10, 9).
         decoding: the decision at test time: `argmax` of the logits, one `sample`, or the `mean` score of `samples`
             samples (NOTES.md, row 3).
+        msfd, cmfd: what stands in the place of the decoders (Table VI, see `FusionStage`).
+        policy: which FusionNets a decision enables (Table VII, see `AdaptiveFusion`).
+        fusion_stages: stages that take features from the modalities, from the first on; None for all (Table VIII).
     """
 
     def __init__(
@@ -161,7 +187,8 @@ class PAMFN(nn.Module):
         head_dropout: float = 0.0,
         feature_dropout: float = 0.5,
         attention_dropout: float = 0.1,
-        finetune: Sequence[str] = ("audio",),
+        modality_dropout: float = 0.0,
+        finetune: Sequence[str] | None = ("audio",),
         frozen: Literal["eval", "train"] = "eval",
         double_negation: bool = False,
         policy_layers: Literal[1, 2] = 2,
@@ -170,71 +197,65 @@ class PAMFN(nn.Module):
         initial_temperature: float = 10.0,
         decoding: Literal["argmax", "sample", "mean"] = "argmax",
         samples: int = 10,
+        msfd: Decoder = "attention",
+        cmfd: Decoder = "attention",
+        policy: Policy = "ranked",
+        fusion_stages: int | None = None,
     ) -> None:
         super().__init__()
         for name, number in (("num_fusion_nets", num_fusion_nets), ("samples", samples)):
             if number < 1:
                 raise ValueError(f"{name} is at least 1, not {number}")
         first = next(iter(branches.values()))
-        self.d_model, self.num_stages, self.num_fusion_nets = first.d_model, len(first.blocks), num_fusion_nets
-        self.finetune, self.frozen = tuple(finetune), frozen
+        self.d_model, self.num_stages = first.d_model, len(first.blocks)
+        if fusion_stages is not None and not 1 <= fusion_stages <= self.num_stages:
+            raise ValueError(f"fusion_stages is 1 to {self.num_stages}, the number of stages, not {fusion_stages}")
         self.decoding, self.samples = decoding, samples
-        self.branches = nn.ModuleDict(branches)
-        self.stages = nn.ModuleList(
-            FusionStage(
+        self.choices = 2 * num_fusion_nets if policy == "unranked" else num_fusion_nets
+        self.samples_decisions = cmfd != "none" and policy != "free"
+        self.branches = Branches(branches, finetune=finetune, frozen=frozen, modality_dropout=modality_dropout)
+        self.stages = nn.ModuleList()
+        self.width = width = self.d_model * (1 + (msfd != "none") + (cmfd != "none"))  # of the empty state c_0
+        for i in range(self.num_stages):
+            fused = fusion_stages is None or i < fusion_stages
+            stage = FusionStage(
+                width,
                 self.d_model,
                 len(branches),
                 num_fusion_nets=num_fusion_nets,
+                msfd=msfd if fused else "none",
+                cmfd=cmfd if fused else "none",
                 msfd_heads=msfd_heads,
                 cmfd_heads=cmfd_heads,
                 attention_dropout=attention_dropout,
                 double_negation=double_negation,
+                policy=policy,
                 policy_layers=policy_layers,
                 shared_attention=shared_attention,
             )
-            for _ in range(self.num_stages)
-        )
+            self.stages.append(stage)
+            width = stage.out_width
         self.feature_dropout = Dropout(feature_dropout)
         self.positive_temperature = temperature == "positive"
         start = math.log(initial_temperature) if self.positive_temperature else initial_temperature
         self.temperature = nn.Parameter(torch.tensor(start))
-        self.head = RegressionHead(self.d_model, head_reduction, head_dropout)
-        for name, network in self.branches.items():
-            network.requires_grad_(name in self.finetune)
-            network.head.requires_grad_(False)  # a branch's own score plays no part in stage 2
+        self.head = RegressionHead(width, self.d_model, head_reduction, head_dropout)
         self.train()  # puts the fixed branches in their mode: Lightning keeps the modes it finds
-
-    def train(self, mode: bool = True) -> "PAMFN":
-        """Training mode, with the fixed branches in the mode `frozen` names."""
-        super().train(mode)
-        for name, network in self.branches.items():
-            if name not in self.finetune and self.frozen == "eval":
-                network.eval()
-        return self
 
     def head_parameters(self) -> list[nn.Parameter]:
         """Parameters that learn at the head's own rate."""
         return list(self.head.parameters())
 
-    def branch_maps(self, features: Mapping[str, Tensor], lengths: Tensor | None) -> list[Tensor]:
-        """Branch features of every level, (b, t_i, m, d), dropped out; fixed branches give no gradient."""
-        maps = []
-        for name, network in self.branches.items():
-            with torch.set_grad_enabled(torch.is_grad_enabled() and name in self.finetune):
-                assert isinstance(network, ModalityBranch)
-                maps.append(network.maps(features[name], lengths))
-        return [self.feature_dropout(torch.stack(level, dim=2)) for level in zip(*maps, strict=True)]
-
     def forward(
         self, features: Mapping[str, Tensor], lengths: Tensor | None = None, noise: Sequence[Tensor] | None = None
     ) -> PAMFNOutput:
-        """Scores and decisions. `noise`: Gumbel noise (b, t', k) of each stage; drawn here in training mode."""
-        levels = self.branch_maps(features, lengths)
+        """Scores and decisions. `noise`: Gumbel noise (b, t', choices) of each stage; drawn here in training mode."""
+        levels = [self.feature_dropout(level) for level in self.branches(features, lengths)]
         valid = self.valid_levels(levels, lengths)
-        if noise is None and self.training:
-            noise = [gumbel((*x.shape[:2], self.num_fusion_nets), like=x) for x in levels[1:]]
+        if noise is None and self.training and self.samples_decisions:
+            noise = [gumbel((*x.shape[:2], self.choices), like=x) for x in levels[1:]]
         temperature = self.temperature.exp() if self.positive_temperature else self.temperature
-        mixed = levels[0].new_zeros(*levels[1].shape[:2], 3 * self.d_model)
+        mixed = levels[0].new_zeros(*levels[1].shape[:2], self.width)
         stages: list[StageOutput] = []
         for i, stage in enumerate(self.stages):
             last = i == self.num_stages - 1
@@ -260,11 +281,11 @@ class PAMFN(nn.Module):
 
         `keys`: one integer a video; a video's noise depends on its key alone, not on the batch it is in.
         """
-        if self.decoding == "argmax":
+        if self.decoding == "argmax" or not self.samples_decisions:
             return self(features, lengths).score, None
         x = next(iter(features.values()))
         draws = self.samples if self.decoding == "mean" else 1
-        noise = decision_noise(keys, draws, self.stage_lengths(x.shape[1]), self.num_fusion_nets)
+        noise = decision_noise(keys, draws, self.stage_lengths(x.shape[1]), self.choices)
         scores = torch.stack(
             [self(features, lengths, noise=[stage[:, i].to(x) for stage in noise]).score for i in range(draws)]
         )
@@ -282,9 +303,9 @@ def gumbel(shape: Sequence[int], like: Tensor) -> Tensor:
     return -torch.empty(*shape, device=like.device).exponential_().log()
 
 
-def decision_noise(keys: Sequence[int], draws: int, lengths: Sequence[int], networks: int) -> list[Tensor]:
-    """Gumbel noise [(b, draws, t', k)] of each stage; a video's depends on its key alone, at any padded length."""
-    noise = [np.empty((len(keys), draws, t, networks), dtype=np.float32) for t in lengths]
+def decision_noise(keys: Sequence[int], draws: int, lengths: Sequence[int], choices: int) -> list[Tensor]:
+    """Gumbel noise [(b, draws, t', choices)] of each stage; a video's depends on its key alone, at any padded length."""
+    noise = [np.empty((len(keys), draws, t, choices), dtype=np.float32) for t in lengths]
     for stage, values in enumerate(noise):
         for row, key in enumerate(keys):
             for draw in range(draws):

@@ -7,6 +7,7 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
@@ -73,6 +74,16 @@ class ScoreRegression(L.LightningModule):
             optimizer = AdamW(groups, lr=recipe["lr"], weight_decay=recipe["weight_decay"], fused=True)
         schedules = [self.schedule(float(group["lr"])) for group in groups]
         return {"optimizer": optimizer, "lr_scheduler": LambdaLR(optimizer, schedules)}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """By the norm of all gradients. Lightning's own refuses a fused optimiser in bf16, where nothing is scaled."""
+        if gradient_clip_val is not None:
+            clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val)
 
     def schedule(self, lr: float) -> Any:
         """Factor on `lr` in an epoch: 1, or the cosine from 1 down to lr_min / lr."""

@@ -1,0 +1,45 @@
+"""Jobs of a sweep that failed: each leaves a log with its command and traceback; the sweep goes on and tells at its end."""
+
+import logging
+import shlex
+import traceback
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from pamfn.errors import InputError
+from pamfn.store import write_text
+
+log = logging.getLogger(__name__)
+
+
+class Failures(Callback):
+    """Remembers where the sweep's logs are; jobs may run in other processes, so what failed is read from there."""
+
+    folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        Failures.folder = Path(str(config.hydra.sweep.dir)) / "failed"
+
+
+def record(error: Exception) -> None:
+    """Writes the failed job's log."""
+    hydra = HydraConfig.get()
+    command = f"python -m pamfn.train {shlex.join(['-m', *hydra.overrides.task])}"
+    file = Path(hydra.sweep.dir) / "failed" / f"{int(hydra.job.num):04d}.log"
+    write_text(file, f"{command}\n\n{''.join(traceback.format_exception(error))}")
+    said = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+    log.error("error: %s", said)
+
+
+def told() -> int:
+    """Names the jobs of the sweep that failed; how many."""
+    logs = sorted(Failures.folder.glob("*.log")) if Failures.folder else []
+    if logs:
+        log.error("%d job%s of the sweep failed; the rest is done:", len(logs), "s" * (len(logs) > 1))
+    for file in logs:
+        log.error("  %s\n    log: %s", file.read_text(encoding="utf-8").splitlines()[0], file)
+    return len(logs)
