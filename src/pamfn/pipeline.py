@@ -20,11 +20,13 @@ from torch import nn
 
 from pamfn.config import Config, build
 from pamfn.data.module import ScoreDataModule
+from pamfn.data.videos import WholeVideos
 from pamfn.errors import InputError
 from pamfn.finished import Kind, locate, refuse_changed_data, wanted
 from pamfn.results import Points, Trained, predictions_of, record_missing, record_result
 from pamfn.store import Run, cannot_write
 from pamfn.training.callbacks import Progress, Record, ResumePoint, write_weights
+from pamfn.training.decisions import decision_counts
 from pamfn.training.loggers import open_logger
 from pamfn.training.regression import ScoreRegression
 
@@ -172,10 +174,13 @@ def fit(
         write_weights(run, "last.safetensors", network)
         record.write()
         predictions = {}
+        decisions = None
         for weights in ("selected", "last"):
             network.load_state_dict(load_file(run.file(f"{weights}.safetensors")))
             predictions[weights] = predictions_of(trainer, module, data)
-        trained = Trained(config, kind, modalities, network, record.curves, predictions, started, dict(branches))
+            decisions = decisions or decision_counts(network, WholeVideos(data.splits["test"], batch_size=16))
+        folders = dict(branches)
+        trained = Trained(config, kind, modalities, network, record.curves, predictions, decisions, started, folders)
         record_result(run, trained, data, logger)
     run.file("resume.ckpt").unlink(missing_ok=True)
 

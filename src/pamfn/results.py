@@ -35,7 +35,7 @@ Predictions = dict[str, dict[str, Points]]
 class Trained:
     """A training that ended.
 
-    started in seconds since the epoch; branches {modality: folder} of stage 1.
+    decisions of the selected weights on the test set (`decision_counts`); started in seconds since the epoch; branches {modality: folder} of stage 1.
     """
 
     config: Config
@@ -44,6 +44,7 @@ class Trained:
     network: nn.Module
     curves: list[dict[str, float]]
     predictions: Predictions
+    decisions: list[list[int]] | None
     started: float
     branches: dict[str, Path]
 
@@ -107,6 +108,7 @@ def result_of(trained: Trained, data: ScoreDataModule, metrics: dict[str, dict[s
         "data_files": {k: v for k, v in data.checksums.items() if keeps(k, trained.modalities)},
         "videos": {split: len(videos) for split, videos in data.splits.items()},
         "score_range": data.score_range,
+        "decisions": trained.decisions,
         "parameters": {
             "total": sum(p.numel() for p in parameters),
             "trained": sum(p.numel() for p in parameters if p.requires_grad),

@@ -16,7 +16,6 @@ from pamfn.models.fusion import AdaptiveFusion, Policy
 from pamfn.models.head import RegressionHead
 from pamfn.models.layers import Dropout, Pointwise, SequenceConv, SequenceNorm, full_precision, pool, valid_segments
 
-
 Decoder = Literal["attention", "weighted", "none"]
 
 
@@ -211,6 +210,7 @@ class PAMFN(nn.Module):
         if fusion_stages is not None and not 1 <= fusion_stages <= self.num_stages:
             raise ValueError(f"fusion_stages is 1 to {self.num_stages}, the number of stages, not {fusion_stages}")
         self.decoding, self.samples = decoding, samples
+        self.num_fusion_nets = num_fusion_nets
         self.choices = 2 * num_fusion_nets if policy == "unranked" else num_fusion_nets
         self.samples_decisions = cmfd != "none" and policy != "free"
         self.branches = Branches(branches, finetune=finetune, frozen=frozen, modality_dropout=modality_dropout)
