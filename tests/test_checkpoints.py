@@ -79,7 +79,7 @@ def test_an_imported_network_reads_the_text_as_the_released_code_does_unless_tol
     released, other = imported.network(), imported.network(frozen="eval", double_negation=False)
     assert isinstance(released, PAMFN)
     assert isinstance(other, PAMFN)
-    assert (released.frozen, other.frozen) == ("train", "eval")
+    assert (released.branches.frozen, other.branches.frozen) == ("train", "eval")
     assert not released.positive_temperature
     assert [n.stages[0].get_submodule("cmfd").double_negation for n in (released, other)] == [True, False]
 

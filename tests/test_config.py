@@ -13,7 +13,7 @@ from pamfn import config
 from pamfn.config import CONF, Config, branch_identity, checked, fingerprint, fusion_identity, let_checked_refuse
 from pamfn.errors import InputError
 
-GROUPS = {"data", "experiment", "features", "logger", "model", "protocol", "recipe", "trainer"}
+GROUPS = {"ablation", "data", "experiment", "features", "logger", "model", "protocol", "recipe", "trainer"}
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 NEEDS = {"features=in_data": "data=uiprmd"}
@@ -76,7 +76,7 @@ def test_every_group_of_options_is_known():
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes(option: str):
     needed = [NEEDS[option]] if option in NEEDS else []
-    added = f"+{option}" if option.startswith("experiment=") else option
+    added = f"+{option}" if option.startswith(("ablation=", "experiment=")) else option
     assert checked(composed(added, *needed)).streams
 
 
@@ -92,7 +92,7 @@ def test_every_experiment_composes_under_both_recipes_and_protocols(experiment: 
 
 
 def test_there_is_an_experiment_for_every_cell_of_the_main_table():
-    assert {*CELLS, "demo"} == set(EXPERIMENTS)
+    assert {*CELLS, "demo", "uiprmd"} == set(EXPERIMENTS)
 
 
 @pytest.mark.parametrize("recipe", ["paper", "official"])
@@ -153,7 +153,7 @@ MISSPELT = {
     "+sed=1": ("seed", "data, features"),
     "data.crpo=1": ("crop", "columns, crop, dataset"),
     "model.num_fusion_net=3": ("num_fusion_nets", "msfd_heads, num_fusion_nets"),
-    "model.brunch=1": (None, "attention_dropout, cmfd_heads"),
+    "model.brunch=1": (None, "attention_dropout, cmfd"),
     "model.branch.d_modle=3": ("d_model", "d_model, dropout"),
     "recipe.brnch.lr=1": ("branch", "branch, fusion"),
     "recipe.fusion.epoch=1": ("epochs", "clip, epochs"),
@@ -224,8 +224,10 @@ def test_what_the_pipeline_gives_itself_cannot_be_set(argument: str):
         ("data.extra._target_=pamfn.models.PAMFN", "data.extra: no such setting; a class is not expected here."),
         ("~model.branch", "model.branch: needs a _target_, the class to build, e.g. pamfn.models.ModalityBranch."),
         ("model.finetune=[bass]", "model.finetune: bass not among the modalities: rgb, flow, audio."),
-        ("model.finetune=null", "model.finetune: input should be an instance of Sequence, found None."),
-        ("model.finetune=audio", "model.finetune: 'str' instances are not allowed as a Sequence value, found 'audio'."),
+        ("trainer.precision=16-mixed", "trainer.precision: float16 would need scaled losses; "),
+        ("available=[rgb,bass]", "available: bass not among the chosen modalities: rgb, flow, audio."),
+        ("available=[]", "available: choose at least one of rgb, flow, audio; "),
+        ("recipe.stages=1", "recipe.stages: 1 trains the branches with the rest; say so with model.finetune=null."),
         ("seed='${nothing}'", "seed: Interpolation key 'nothing' not found"),
         ("seed='???'", "seed: Missing mandatory value: seed"),
         ("trainer.devices=2", "trainer.devices: networks of this size train on one device; "),
@@ -288,7 +290,7 @@ def test_a_choice_of_two_values_is_still_a_sweep():
 
 
 def test_every_experiment_is_listed_with_what_it_is():
-    lines = config.experiments().splitlines()
+    lines = config.listed("experiment", CONF / "experiment").splitlines()
     assert [line.split()[0] for line in lines] == [f"+experiment={name}" for name in EXPERIMENTS]
     assert all(len(line.split()) > 3 for line in lines)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pamfn.errors import InputError
-from pamfn.store import Run, cannot_write, find, whole, write_json, write_text
+from pamfn.store import Run, cannot_write, digest, find, whole, write_text
 
 
 def left(folder: Path) -> list[str]:
@@ -90,21 +90,46 @@ def test_permissions_are_told_in_the_words_of_the_system(tmp_path: Path):
 
 def test_json_has_null_where_there_is_no_number(tmp_path: Path):
     content = {"a": math.nan, "b": [1.5, math.nan, {"c": (math.inf, -math.inf)}], "d": "nan", "e": None, "f": 3}
-    write_json(tmp_path / "file.json", content)
+    run = Run(tmp_path)
+    run.write_result(content)
 
     def refuse(constant: str) -> None:
         pytest.fail(f"{constant} is not JSON")
 
-    read = json.loads((tmp_path / "file.json").read_text(), parse_constant=refuse)
-    assert read == {"a": None, "b": [1.5, None, {"c": [None, None]}], "d": "nan", "e": None, "f": 3}
+    read = json.loads(run.file("result.json").read_text(), parse_constant=refuse)
+    assert read == run.result()
+    assert {k: v for k, v in read.items() if k not in ("schema", "digest")} == {
+        "a": None,
+        "b": [1.5, None, {"c": [None, None]}],
+        "d": "nan",
+        "e": None,
+        "f": 3,
+    }
 
 
 def test_a_run_has_a_result_once_it_is_finished(tmp_path: Path):
     run = find(tmp_path, "branch", "fisv_tes-rgb-seed0", "0123456789")
     assert run.path == tmp_path / "branch" / "fisv_tes-rgb-seed0-0123456789"
     assert run.result() is None
-    write_json(run.file("result.json"), {"metrics": {}})
-    assert run.result() == {"metrics": {}}
+    run.write_result({"metrics": {}})
+    assert run.result() == {"metrics": {}, "schema": 1, "digest": digest({"metrics": {}, "schema": 1})}
+
+
+def test_a_result_that_was_changed_by_hand_is_refused(tmp_path: Path):
+    run = Run(tmp_path)
+    run.write_result({"metrics": {"last": {"srcc": 0.7}}})
+    file = run.file("result.json")
+    file.write_text(file.read_text().replace("0.7", "0.8"))
+    with pytest.raises(InputError, match=r"was changed after it was written .* Restore it, or remove the folder"):
+        run.result()
+
+
+@pytest.mark.parametrize("schema", [None, 0, 2])
+def test_a_result_of_another_version_is_refused(tmp_path: Path, schema: int | None):
+    run = Run(tmp_path)
+    run.file("result.json").write_text(json.dumps({"metrics": {}, "schema": schema}))
+    with pytest.raises(InputError, match=f"has version {schema} of the result format, and this code reads 1"):
+        run.result()
 
 
 @pytest.mark.parametrize("content", [b"", b'{"metrics": {"las', b"\xff\xfe\x00"])

@@ -98,7 +98,8 @@ class Pipeline:
         if run.result() is None:
             fused = self.network("fusion", modalities)
             self.data.setup()
-            data = self.data.only(modalities).without([m for m in modalities if m not in self.config.available])
+            given = self.config.available or []
+            data = self.data.only(modalities).without([m for m in modalities if m not in given])
             with run.locked():
                 if run.result() is None:
                     predictions = {

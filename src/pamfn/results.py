@@ -35,7 +35,8 @@ Predictions = dict[str, dict[str, Points]]
 class Trained:
     """A training that ended.
 
-    decisions of the selected weights on the test set (`decision_counts`); started in seconds since the epoch; branches {modality: folder} of stage 1.
+    decisions: of the selected weights on the test set (`decision_counts`). started: seconds since the epoch.
+    branches: {modality: folder} of stage 1.
     """
 
     config: Config
@@ -130,7 +131,7 @@ def result_of(trained: Trained, data: ScoreDataModule, metrics: dict[str, dict[s
 def record_missing(run: Run, config: Config, fused: Run, predictions: Predictions, data: ScoreDataModule) -> None:
     """What a fused network scores when only `config.available` is there: a result of its own, without training."""
     base = fused.result()
-    assert base is not None and config.available is not None
+    assert base is not None
     metrics = {}
     for name, weights in ((base["reported"], "selected"), ("last", "last")):
         points = predictions[weights]["test"]

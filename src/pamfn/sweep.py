@@ -1,4 +1,4 @@
-"""A table of the paper as a sweep: its jobs, where their results are, what they would cost. Nothing here imports torch."""
+"""A table of the paper as a sweep: its jobs, their results, what they would cost. Nothing here imports torch."""
 
 import shlex
 from collections.abc import Sequence
@@ -104,7 +104,7 @@ def expand(words: Sequence[str]) -> list[list[str]]:
 
 
 def jobs_of(table: Table, combinations: Sequence[list[str]]) -> list[Job]:
-    """The combinations, composed; those that differ by their seed alone are composed once, since nothing follows from it."""
+    """The combinations, composed; once for those that differ by their seed alone, from which nothing else follows."""
     known: dict[tuple[str, ...], Config] = {}
     jobs = []
     for overrides in combinations:

@@ -304,7 +304,7 @@ def gumbel(shape: Sequence[int], like: Tensor) -> Tensor:
 
 
 def decision_noise(keys: Sequence[int], draws: int, lengths: Sequence[int], choices: int) -> list[Tensor]:
-    """Gumbel noise [(b, draws, t', choices)] of each stage; a video's depends on its key alone, at any padded length."""
+    """Gumbel noise [(b, draws, t', choices)] of each stage; a video's follows from its key, at any padded length."""
     noise = [np.empty((len(keys), draws, t, choices), dtype=np.float32) for t in lengths]
     for stage, values in enumerate(noise):
         for row, key in enumerate(keys):

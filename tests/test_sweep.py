@@ -1,0 +1,164 @@
+"""A table is a sweep: its rows exist, its jobs are Hydra's own, failures are told, and nothing is trained twice."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from composed import SMALL
+from conftest import RunCli
+from pamfn.archive import archive
+from pamfn.config import CONF, EXPERIMENTS
+from pamfn.errors import InputError
+from pamfn.store import Run
+from pamfn.sweep import Job, plan, sweep_of, table_names
+
+CELLS = ["rg_ball", "rg_clubs", "rg_hoop", "rg_ribbon", "fisv_tes", "fisv_pcs"]
+ABLATIONS = {file.stem for file in (CONF / "ablation").glob("*.yaml")}
+SMALL_UIPRMD = [
+    *(f"features.{m}.width={width}" for m, width in (("vicon_positions", 6), ("kinect_angles", 5))),
+    *("features.kinect_positions.width=4", "data.crop=8", "logger=csv", "protocol=holdout", "protocol.holdout=0.25"),
+    *(word for word in SMALL if word.startswith(("model.branch", "recipe.", "trainer."))),
+]
+
+
+def ablations_of(table: str) -> list[str]:
+    node = OmegaConf.load(EXPERIMENTS / "table" / f"{table}.yaml").table
+    return list(node.rows) if node.row == "+ablation" else []
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_every_table_expands_to_its_rows_columns_and_seeds(name: str):
+    sweep = sweep_of(name, ["+experiment=rg_ball,fisv_tes"])
+    jobs = {(job.row, job.column, job.seed) for job in sweep.jobs}
+    assert jobs == {(r, c, s) for r in sweep.table.rows for c in ("rg_ball", "fisv_tes") for s in (0, 1, 2)}
+    assert len(jobs) == len(sweep.jobs)
+    assert sweep.table.full is None or sweep.table.full in sweep.table.rows
+    assert all(job.config.protocol.select == "test" for job in sweep.jobs)
+
+
+def test_without_more_words_the_columns_are_the_cells_of_the_main_table():
+    assert [job.column for job in sweep_of("fusionnets", ["seed=0", "+ablation=full"]).jobs] == CELLS
+
+
+def test_every_row_of_a_table_has_its_file_and_every_file_its_row():
+    assert {row for name in table_names() for row in ablations_of(name)} == ABLATIONS
+
+
+def test_rows_differ_in_what_they_train_and_tables_share_their_common_row():
+    def runs(name: str) -> dict[str, Path]:
+        return {job.row: job.run.path for job in sweep_of(name, ["+experiment=fisv_tes", "seed=0"]).jobs}
+
+    tables = {name: runs(name) for name in table_names()}
+    for name, found in tables.items():
+        same = {"reading_schedule"} if name == "readings" else set()
+        assert len({path for row, path in found.items() if row not in same}) == len(found) - len(same), name
+    full = tables["fusionnets"]["full"]
+    assert {found["full"] for found in tables.values() if "full" in found} == {full}
+    assert tables["number_of_fusionnets"]["6"] == full
+    assert tables["modalities"]["weighted_one_stage"] == tables["fusion_strategies"]["weighted_one_stage"]
+
+
+def test_words_replace_what_the_table_sweeps_and_are_checked_like_any_others():
+    (job,) = sweep_of("number_of_fusionnets", ["+experiment=fisv_tes", "seed=4", "model.num_fusion_nets=3"]).jobs
+    assert (job.row, job.column, job.seed, job.config.model["num_fusion_nets"]) == ("3", "fisv_tes", 4, 3)
+    with pytest.raises(InputError, match=r"no table 'fusionnet'. There are: decoders, "):
+        sweep_of("fusionnet")
+    with pytest.raises(InputError, match=r"fusionnets: .*'ablation/fulll'"):
+        sweep_of("fusionnets", ["+ablation=fulll"])
+    with pytest.raises(InputError, match=r"recipe.fusion.epoch: no such setting. Did you mean epochs\?"):
+        sweep_of("fusionnets", ["recipe.fusion.epoch=3", "+experiment=fisv_tes"])
+
+
+def jobs(run_cli: RunCli, table: str, *words: str) -> list[str]:
+    return ["train", "-m", f"+table={table}", "+experiment=uiprmd", "seed=0", *SMALL_UIPRMD, *words]
+
+
+def test_a_sweep_goes_on_after_a_failure_and_trains_only_what_is_missing(run_cli: RunCli, tmp_path: Path):
+    words = jobs(run_cli, "fusion_stages", "+ablation=first_stage,no_such_row,full")
+    refused = run_cli(words)
+    assert refused.returncode == 1  # before anything is trained
+    assert "no_such_row" in refused.stderr
+
+    words[-1] = "+ablation=first_stage,full"
+    broken = tmp_path / "runs" / "fusion"
+    first = run_cli([*words, "model.fusion_stages=7"])
+    assert first.returncode == 1
+    assert "2 jobs of the sweep failed; the rest is done:" in first.stdout
+    assert "error: model: cannot be built with these settings: fusion_stages is 1 to 3" in first.stdout
+    (log, _) = sorted((tmp_path / "runs" / "sweeps").glob("*/failed/*.log"))
+    command, _, traceback = log.read_text().partition("\n\n")
+    assert command.startswith("python -m pamfn.train -m ")
+    assert "Traceback" in traceback
+    assert not list(broken.glob("*/result.json"))
+
+    second = run_cli(words)
+    assert second.returncode == 0, second.stdout + second.stderr
+    results = {path: path.stat().st_mtime for path in broken.glob("*/result.json")}
+    assert len(results) == 2
+    tags = {tuple(json.loads(path.read_text())["config"]["logger"]["tags"]) for path in results}
+    assert tags == {("first_stage", "uiprmd"), ("full", "uiprmd")}
+    shown = run_cli([*words, "--dry"])
+    assert shown.stdout.count(" done ") == 2
+    assert "2 of 2 done" in shown.stdout
+
+    third = run_cli(words)
+    assert third.stdout.count("read from") == 2
+    assert {path: path.stat().st_mtime for path in broken.glob("*/result.json")} == results
+
+
+def test_a_table_alone_or_an_empty_plan_is_refused(run_cli: RunCli):
+    alone = run_cli(["train", "+table=fusionnets"])
+    assert (alone.returncode, alone.stdout) == (1, "")
+    assert alone.stderr == "error: table=fusionnets is a sweep of many runs: add -m (and --dry to only list them).\n"
+    dry = run_cli(["train", "--dry"])
+    assert (dry.returncode, dry.stderr) == (1, "error: --dry lists the runs of one table: add +table=NAME.\n")
+
+
+def only_job(tmp_path: Path, *words: str) -> Job:
+    places = [f"paths.output_dir={tmp_path / 'runs'}", f"paths.data_dir={tmp_path / 'data'}"]
+    (job,) = sweep_of("fusion_stages", ["+experiment=uiprmd", "seed=0", "+ablation=full", *places, *words]).jobs
+    return job
+
+
+def finished_like(job: Job) -> dict:
+    times = {"seconds_per_epoch": 36.0}
+    return {
+        **{"name": "uiprmd", "kind": "fusion", "modalities": list(job.config.streams), "seed": 0, "data_files": {}},
+        **{"reported": "last", "metrics": {"last": {"srcc": 0.5}}, "times": times, "config": job.config.model_dump()},
+    }
+
+
+def test_the_archive_answers_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("pamfn.finished.ARCHIVE", tmp_path / "archive")
+    job = only_job(tmp_path)
+    run = job.run
+    run.path.mkdir(parents=True)
+    with pytest.raises(InputError, match="is not a finished run: it has no result"):
+        archive(run, tmp_path / "archive")
+    run.write_result(finished_like(job))
+    run.file("predictions.csv").write_text("weights,split,video,true,predicted,spread\n")
+    copy = archive(run, tmp_path / "archive")
+    kept = copy.result()
+    assert kept is not None
+    assert kept["config"]["paths"] == {"data_dir": "data", "output_dir": "runs"}
+    shutil.rmtree(run.path)
+    again = only_job(tmp_path)
+    assert again.result == kept
+    assert again.folder == Run(copy.path)
+
+
+def test_the_plan_counts_what_is_missing_by_what_like_runs_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("pamfn.finished.ARCHIVE", tmp_path / "archive")
+    sweep_words = [f"paths.output_dir={tmp_path / 'runs'}", f"paths.data_dir={tmp_path}", "+experiment=uiprmd"]
+    sweep = sweep_of("fusion_stages", ["+ablation=full", *sweep_words])
+    assert plan(sweep).endswith("0 of 3 done; the others need about 0.0 h of one thread, and 3 of unknown cost.")
+    sweep.jobs[0].run.path.mkdir(parents=True)
+    sweep.jobs[0].run.write_result(finished_like(sweep.jobs[0]))
+    sweep.jobs[1].run.path.mkdir(parents=True)
+    sweep.jobs[1].run.file("result.json").write_text('{"metrics": {"la')
+    told = plan(sweep_of("fusion_stages", ["+ablation=full", *sweep_words]))
+    assert "unreadable: " in told
+    assert told.endswith("1 of 3 done; the others need about 1.2 h of one thread.")  # 2 x 60 epochs of 36 s
