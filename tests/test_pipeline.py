@@ -1,4 +1,3 @@
-import json
 import multiprocessing
 import os
 import shutil
@@ -13,10 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from composed import SMALL, small
+from composed import SMALL, composed, small
 from pamfn import pipeline
+from pamfn.config import checked
 from pamfn.data.synthetic import write_synthetic
 from pamfn.errors import InputError
+from pamfn.evaluate import evaluate
 from pamfn.store import Run
 
 
@@ -164,7 +165,12 @@ FUSION = (
     *("model.head_dropout=0.5", "model.feature_dropout=0.1", "model.attention_dropout=0.5"),
     *("model.finetune=[flow]", "model.frozen=eval", "model.double_negation=false", "model.policy_layers=2"),
     *("model.shared_attention=false", "model.temperature=positive", "model.initial_temperature=1.0"),
-    *("model.decoding=argmax", "model.decoding=mean", "modalities=[rgb,audio]"),
+    *("model.decoding=argmax", "model.decoding=mean", "modalities=[rgb,audio]", "model.modality_dropout=0.5"),
+    *("model.msfd=none", "model.cmfd=none", "model.msfd=weighted", "model.cmfd=weighted"),
+    *("model.policy=free", "model.policy=unranked", "model.fusion_stages=1"),
+    *("recipe.readings.frozen=eval", "recipe.readings.policy_layers=2", "recipe.readings.shared_attention=false"),
+    *("recipe.readings.decoding=argmax", "recipe.readings.double_negation=false"),
+    *("recipe.readings.temperature=positive",),
 )
 
 
@@ -250,16 +256,48 @@ def test_eight_videos_are_learned_by_heart_in_each_stage(tmp_path, modalities):
 
 
 def test_stored_numbers_are_recomputed_from_stored_weights(tmp_path, capsys):
-    from pamfn.evaluate import evaluate
-
     fused = run(small(tmp_path))
     for kind in ("selected", "last"):
         assert evaluate(fused.path, "test", kind, None, None, None) == []
     assert "stored" in capsys.readouterr().out
-    damaged = result(fused)
-    damaged["metrics"]["holdout"]["mae"] += 1
-    fused.file("result.json").write_text(json.dumps(damaged))
+    claimed = result(fused)
+    claimed["metrics"]["holdout"]["mae"] += 1
+    fused.write_result(claimed)
     assert evaluate(fused.path, "test", "selected", None, None, None) == ["mae"]
+
+
+LATE = ("+ablation=weighted", "+ablation=average", "+ablation=attention", "+ablation=concat")
+
+
+@pytest.mark.parametrize("fusion", LATE)
+def test_late_fusions_share_the_branches_of_pamfn_unless_trained_in_one_stage(fusion, folder):
+    words = [word for word in SMALL if "num_fusion_nets" not in word]
+    places = (f"paths.data_dir={folder / 'data'}", f"paths.output_dir={folder / 'runs'}")
+    two = run(checked(composed(*words, *places, fusion)))
+    one = run(checked(composed(*words, *places, f"{fusion}_one_stage")))
+    assert result(two)["branches"] == result(run(small(folder)))["branches"]
+    assert result(one)["branches"] == {}
+    assert result(one)["parameters"]["trained"] > result(two)["parameters"]["trained"]
+    assert not same(weights(one), weights(two))
+
+
+def test_a_missing_modality_is_scored_without_training_again(folder, capsys):
+    whole = run(small(folder))
+    without = run(small(folder, "available=[rgb,audio]"))
+    assert without.path.parent.name == "missing"
+    assert (result(without)["network"], result(without)["available"]) == (whole.path.name, ["rgb", "audio"])
+    assert set(result(without)["metrics"]) == {"holdout", "last"}
+    assert predictions(without) != predictions(whole)
+    assert run(small(folder, "available=[rgb,flow,audio]")).path == whole.path
+    assert not list(without.path.glob("*.safetensors"))
+    with pytest.raises(InputError, match="is a network scored with modalities missing, without weights of its own"):
+        evaluate(without.path, "test", "selected", None, None, None)
+
+
+def test_both_stages_train_in_bf16(folder):
+    fused = run(small(folder, "trainer.precision=bf16-mixed"))
+    assert result(fused)["metrics"]["last"]["mae"] > 0
+    assert not same(weights(fused), weights(run(small(folder))))
 
 
 def test_changed_data_is_noticed_when_a_finished_run_is_read(tmp_path):

@@ -37,6 +37,11 @@ def evaluate(
     result = Run(run).result()
     if result is None:
         raise InputError(f"{run} is not a finished run: it has no result.json. Give a folder under runs/.")
+    if result["kind"] == "missing":
+        raise InputError(
+            f"{run} is a network scored with modalities missing, without weights of its own. "
+            f"Give the network's folder: {result['network']}."
+        )
     settings = configuration(result, data_dir, decoding, samples)
     metrics = rescored(settings, run, split, weights)
     stored = stored_metrics(result, split, weights, unchanged=decoding is None and samples is None)

@@ -1,4 +1,4 @@
-"""Jobs of a sweep that failed: each leaves a log with its command and traceback, and the sweep names them at its end."""
+"""Failed jobs of a sweep: each leaves a log with its command and traceback, and the sweep names them at its end."""
 
 import logging
 import shlex
