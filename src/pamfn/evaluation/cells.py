@@ -1,0 +1,240 @@
+"""The cells of a table of results: our numbers over seeds beside the paper's figure, and how far to trust them."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+
+import numpy as np
+
+from pamfn.evaluation.statistics import Array, Scored, average, bootstrap, interval, paired_p, spread
+
+COLUMNS = {
+    "rg_ball": "Ball",
+    "rg_clubs": "Clubs",
+    "rg_hoop": "Hoop",
+    "rg_ribbon": "Ribbon",
+    "fisv_tes": "TES",
+    "fisv_pcs": "PCS",
+}
+"""Data sets by the paper's name of their column; any other is a column under its own name."""
+
+AVERAGES = {
+    "RG_Avg": ("Ball", "Clubs", "Hoop", "Ribbon"),
+    "FisV_Avg": ("TES", "PCS"),
+    "Avg": ("Dog", "Gymnastics", "Parkour", "Skating", "Skiing", "Surfing"),
+}
+"""The paper's averages and what they are over."""
+
+SLIP = 0.0015
+"""How far rounding can take a printed average from that of the printed figures it is over."""
+
+NAN = float("nan")
+
+Place = tuple[str, str]
+"""A row's name and a column's."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run's number for a cell. predicted: {test video: (true, predicted) points}, None where none are stored."""
+
+    row: str
+    column: str
+    seed: int
+    value: float
+    predicted: Mapping[str, tuple[float, float]] | None = None
+    score_range: float = 1.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Ours over seeds, the paper's, and how they compare; nan for what there is not.
+
+    values: {seed: number}. mean and std are over the seeds whose number is defined, n says how many. low, high: 95 %
+    interval over test videos. p: against the full row. equal_to: other rows with the same numbers. misprint: the
+    paper's average is not that of its own figures; what that would be.
+    """
+
+    row: str
+    column: str
+    values: Mapping[int, float] = field(default_factory=dict)
+    mean: float = NAN
+    std: float = NAN
+    low: float = NAN
+    high: float = NAN
+    p: float = NAN
+    paper: float = NAN
+    misprint: float = NAN
+    equal_to: tuple[str, ...] = ()
+
+    @property
+    def n(self) -> int:
+        return len(defined(self.values))
+
+    @property
+    def difference(self) -> float:
+        """Ours less the paper's."""
+        return self.mean - self.paper
+
+    @property
+    def comparable(self) -> bool:
+        """Whether there is an interval and a figure of the paper."""
+        return not (math.isnan(self.low) or math.isnan(self.paper))
+
+    @property
+    def outside(self) -> bool:
+        """Whether the paper's figure lies outside our interval."""
+        return self.comparable and not self.low <= self.paper <= self.high
+
+
+def ordered(columns: Iterable[str]) -> list[str]:
+    """In the paper's order, every average behind its members if all are there, other data sets last."""
+    given = list(dict.fromkeys(columns))
+    known: list[str] = []
+    for name, members in AVERAGES.items():
+        known += [member for member in members if member in given]
+        known += [name] if set(members) <= set(given) else []
+    return [*known, *(column for column in given if column not in known)]
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """A cell's number in every resample (r,) of the test videos with these true points."""
+
+    truth: Mapping[str, float]
+    values: Array
+
+
+def cells_of(
+    metric: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    full: str | None,
+    measured: Sequence[Measured],
+    paper: Mapping[Place, float],
+) -> tuple[dict[Place, Cell], list[str]]:
+    """Every cell of rows x columns (averages behind their members), and a sentence for each number left out."""
+    runs: dict[Place, list[Measured]] = {}
+    for one in measured:
+        runs.setdefault((one.row, one.column), []).append(one)
+    problems = [sentence for place in runs for sentence in problems_of(place, runs[place])]
+    samples = {place: sample for place in runs if (sample := resampled(metric, runs[place])) is not None}
+    misprints = misprinted(metric, paper)
+    cells: dict[Place, Cell] = {}
+    for place in ((row, column) for row in rows for column in columns):
+        cell = averaged(metric, place, cells, samples) if place[1] in AVERAGES else over_seeds(place, runs)
+        cells[place] = replace(cell, paper=paper.get(place, NAN), misprint=misprints.get(place, NAN))
+    cells = {place: with_interval(cell, samples, full) for place, cell in cells.items()}
+    return with_equals(cells, runs), problems
+
+
+def over_seeds(place: Place, runs: Mapping[Place, Sequence[Measured]]) -> Cell:
+    """Mean and standard deviation of the cell's runs."""
+    values = {one.seed: one.value for one in runs.get(place, [])}
+    known = defined(values)
+    return Cell(*place, values, mean=float(np.mean(known)) if known else NAN, std=spread(known))
+
+
+def defined(values: Mapping[int, float]) -> list[float]:
+    return [value for value in values.values() if not math.isnan(value)]
+
+
+def problems_of(place: Place, runs: Sequence[Measured]) -> list[str]:
+    row, column = place
+    told = []
+    undefined = ", ".join(str(one.seed) for one in runs if math.isnan(one.value))
+    if undefined:
+        told.append(f"{row}, {column}: no number for seed {undefined} (constant predictions have no correlation).")
+    truths = [truth_of(one) for one in runs if one.predicted]
+    if any(truth != truths[0] for truth in truths):
+        told.append(f"{row}, {column}: its runs were tested on different videos; no interval.")
+    return told
+
+
+def truth_of(run: Measured) -> dict[str, float]:
+    return {video: true for video, (true, _) in (run.predicted or {}).items()}
+
+
+def resampled(metric: str, runs: Sequence[Measured]) -> Resampled | None:
+    """The cell's number in every resample of its test videos; None unless all its runs predict the same ones."""
+    used = [one for one in runs if not math.isnan(one.value)]
+    if not used or not all(one.predicted and truth_of(one) == truth_of(used[0]) for one in used):
+        return None
+    truth = truth_of(used[0])
+    videos = tuple(sorted(truth))
+    predicted = np.array([[(one.predicted or {})[video][1] for video in videos] for one in used])
+    scored = Scored(videos, np.array([truth[video] for video in videos]), predicted, used[0].score_range)
+    return Resampled(truth, bootstrap(metric, scored))
+
+
+def averaged(metric: str, place: Place, cells: Mapping[Place, Cell], samples: dict[Place, Resampled]) -> Cell:
+    """The average over an average's members, for the seeds that all of them have; its resamples join `samples`."""
+    row, column = place
+    members = [cells[row, member] for member in AVERAGES[column]]
+    common = [seed for seed in members[0].values if all(seed in member.values for member in members)]
+    values = {seed: float(average(metric, [member.values[seed] for member in members])) for seed in common}
+    seeds = [seed for seed in common if not math.isnan(values[seed])]
+    if not seeds:
+        return Cell(row, column, values)
+    means = [float(np.mean([member.values[seed] for seed in seeds])) for member in members]
+    complete = all(member.n == len(seeds) for member in members)
+    of = {member.column: samples[row, member.column] for member in members if (row, member.column) in samples}
+    if complete and len(of) == len(members):
+        truth = {f"{name}/{video}": true for name, sample in of.items() for video, true in sample.truth.items()}
+        samples[place] = Resampled(truth, average(metric, [sample.values for sample in of.values()]))
+    return Cell(row, column, values, mean=float(average(metric, means)), std=spread(defined(values)))
+
+
+def with_interval(cell: Cell, samples: Mapping[Place, Resampled], full: str | None) -> Cell:
+    """With its interval, and its p if it and the full row were tested on the same videos."""
+    sample = samples.get((cell.row, cell.column))
+    if sample is None:
+        return cell
+    low, high = interval(sample.values)
+    other = samples.get((full, cell.column)) if full is not None and full != cell.row else None
+    if other is None or other.truth != sample.truth:
+        return replace(cell, low=low, high=high)
+    return replace(cell, low=low, high=high, p=paired_p(sample.values, other.values))
+
+
+def misprinted(metric: str, paper: Mapping[Place, float]) -> dict[Place, float]:
+    """The paper's averages that are not those of its own figures: what they would be."""
+    found = {}
+    for (row, column), printed in paper.items():
+        members = [paper[row, member] for member in AVERAGES.get(column, ()) if (row, member) in paper]
+        if members and len(members) == len(AVERAGES[column]):
+            computed = float(average(metric, members))
+            if abs(computed - printed) > SLIP:
+                found[row, column] = computed
+    return found
+
+
+def with_equals(cells: Mapping[Place, Cell], runs: Mapping[Place, Sequence[Measured]]) -> dict[Place, Cell]:
+    """Cells with the rows whose runs in the same column came out the same."""
+    equal: dict[Place, list[str]] = {}
+    for one, other in combinations(runs, 2):
+        if one[1] == other[1] and same(runs[one], runs[other]):
+            equal.setdefault(one, []).append(other[0])
+            equal.setdefault(other, []).append(one[0])
+    return {place: replace(cell, equal_to=tuple(equal.get(place, ()))) for place, cell in cells.items()}
+
+
+def same(runs: Sequence[Measured], others: Sequence[Measured]) -> bool:
+    """Whether all seeds that both have gave the same number to six digits, and the same predictions if they are stored.
+
+    Ranks of few videos often agree by chance; predictions do not.
+    """
+    of = {other.seed: other for other in others}
+    pairs = [(one, of[one.seed]) for one in runs if one.seed in of]
+    return bool(pairs) and all(
+        f"{one.value:.6g}" == f"{other.value:.6g}" and rounded(one, other) == rounded(other, one)
+        for one, other in pairs
+    )
+
+
+def rounded(run: Measured, other: Measured) -> dict[str, str] | None:
+    """Predictions to six digits, if both runs have some."""
+    if not run.predicted or not other.predicted:
+        return None
+    return {video: f"{predicted:.6g}" for video, (_, predicted) in run.predicted.items()}

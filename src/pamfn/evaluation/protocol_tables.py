@@ -1,0 +1,137 @@
+"""What a number owes to the rule by which its epoch was chosen: every finished run under every rule."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pamfn.evaluation.cells import NAN, Cell
+from pamfn.evaluation.statistics import spread
+from pamfn.evaluation.tables import BuiltTable, number
+
+Result = Mapping[str, Any]
+Settings = dict[str, str]
+
+PROTOCOLS = {
+    "best_on_test": "best on test",
+    "last": "last",
+    "last10": "last 10",
+    "holdout": "hold-out",
+    "refit": "refit",
+}
+INFLATION = {
+    "best on test - hold-out": ("best_on_test", "holdout"),
+    "best on test - last": ("best_on_test", "last"),
+}
+"""What choosing on the test set adds, run by run."""
+
+SHOWN = {"protocol.select", "protocol.holdout", "protocol.refit", "model._target_", "branch._target_"}
+"""Settings that have a column of their own."""
+
+
+def protocols(runs: Iterable[tuple[object, Result]], metric: str) -> list[BuiltTable]:
+    """A table for real data and one for synthetic, if there are runs; a row for runs that differ by their seed."""
+    results = [result for _, result in runs]
+    sources = ((source, [r for r in results if r["data_source"] == source]) for source in ("real", "synthetic"))
+    return [protocol_table(source, of_source, metric) for source, of_source in sources if of_source]
+
+
+def protocol_table(source: str, results: Sequence[Result], metric: str) -> BuiltTable:
+    """Rows by data set, network and what differs in its settings."""
+    variations: dict[str, list[Result]] = {}
+    for result in results:
+        variations.setdefault(json.dumps([*network(result), settings_of(result)], sort_keys=True), []).append(result)
+    groups = sorted(variations.values(), key=lambda runs: (network(runs[0]), protocol(runs[0])))
+    cells: dict[tuple[str, str], Cell] = {}
+    lines = []
+    for runs in groups:
+        like = [settings_of(other[0]) for other in groups if network(other[0]) == network(runs[0])]
+        label = [*network(runs[0]), differing(settings_of(runs[0]), like), protocol(runs[0])]
+        of_row = row_cells(" | ".join(label), runs, metric)
+        cells |= {(cell.row, cell.column): cell for cell in of_row}
+        lines.append([*label, str(len(runs)), *(text(metric, cell) for cell in of_row)])
+    heads = ["data", "network", "modalities", "settings", "protocol", "seeds", *PROTOCOLS.values(), *INFLATION]
+    notes = [
+        f"{metric} on the test set, mean ± standard deviation over seeds; - is not measured under that protocol.",
+        "best on test is selection on the test set; the last two columns are differences within the same run.",
+        "settings: what differs between the rows of the same network on the same data.",
+    ]
+    title = f"Protocols, {source} data"
+    return BuiltTable(f"protocols_{source}", title, metric, cells, pd.DataFrame(lines, columns=heads), notes, [])
+
+
+def network(result: Result) -> tuple[str, str, str]:
+    """Data set, kind of network, modalities."""
+    model = result["config"]["model"]
+    modalities = "+".join(result["modalities"])
+    if result["kind"] == "branch":
+        return result["name"], model["branch"]["_target_"].rpartition(".")[2], modalities
+    available = f", at test {'+'.join(result['available'])}" if result["kind"] == "missing" else ""
+    return result["name"], model["_target_"].rpartition(".")[2], modalities + available
+
+
+def settings_of(result: Result) -> Settings:
+    """What decides a run's numbers, but for its seed, as flat settings."""
+    config = result["config"]
+    kept: dict[str, Any] = {name: config[name] for name in ("data", "protocol")}
+    kept["features"] = {m: config["features"][m] for m in result["modalities"]}
+    kept["precision"] = config["trainer"].get("precision", "32-true")
+    if result["kind"] == "branch":
+        return flat(kept | {"branch": config["model"]["branch"], "recipe": config["recipe"]["branch"]})
+    recipe = {name: value for name, value in config["recipe"].items() if name != "readings"}
+    return flat(kept | {"model": config["model"], "recipe": recipe})
+
+
+def flat(settings: Mapping[str, Any], place: str = "") -> Settings:
+    """{`recipe.fusion.epochs`: `60`}"""
+    found: Settings = {}
+    for key, value in settings.items():
+        found |= flat(value, f"{place}{key}.") if isinstance(value, Mapping) else {f"{place}{key}": str(value)}
+    return found
+
+
+def differing(settings: Settings, like: Sequence[Settings]) -> str:
+    """The settings that are not the same in all of the others."""
+    keys = sorted({key for other in like for key in other} - SHOWN)
+    return ", ".join(
+        f"{key}={settings[key]}" for key in keys if key in settings and any(o.get(key) != settings[key] for o in like)
+    )
+
+
+def protocol(result: Result) -> str:
+    """The protocol that the run was trained for: which part of train it saw."""
+    settings = result["config"]["protocol"]
+    if settings["select"] == "test":
+        return "paper"
+    return f"holdout {settings['holdout']:g}" + (", refit" if settings["refit"] else "")
+
+
+def row_cells(row: str, runs: Sequence[Result], metric: str) -> list[Cell]:
+    """Every protocol's number, and what choosing on the test set adds to it."""
+    numbers = {name: {r["seed"]: value_of(r, name, metric) for r in runs if name in r["metrics"]} for name in PROTOCOLS}
+    found = [cell_of(row, column, numbers[name]) for name, column in PROTOCOLS.items()]
+    for column, (chosen, honest) in INFLATION.items():
+        both = numbers[chosen].keys() & numbers[honest].keys()
+        found.append(cell_of(row, column, {s: numbers[chosen][s] - numbers[honest][s] for s in sorted(both)}))
+    return found
+
+
+def value_of(result: Result, name: str, metric: str) -> float:
+    value = result["metrics"][name][metric]
+    return NAN if value is None else float(value)
+
+
+def cell_of(row: str, column: str, values: Mapping[int, float]) -> Cell:
+    known = [value for value in values.values() if not math.isnan(value)]
+    return Cell(row, column, values, mean=float(np.mean(known)) if known else NAN, std=spread(known))
+
+
+def text(metric: str, cell: Cell) -> str:
+    """`.920 ± .004`, with a sign for a difference."""
+    if not cell.n:
+        return "nan" if cell.values else "-"
+    mean = number(metric, cell.mean, sign="+" if cell.column in INFLATION else "")
+    return mean if math.isnan(cell.std) else f"{mean} ± {number(metric, cell.std)}"

@@ -1,0 +1,330 @@
+"""`python -m pamfn.tables fusionnets`: a table of the paper from the finished runs of its sweep, beside its figures.
+
+`python -m pamfn.tables protocols`: every finished run under every rule for choosing an epoch, and what each flatters.
+Settings after the name are those of the sweep: `+experiment=uiprmd seed=0 protocol=holdout`.
+"""
+
+import argparse
+import csv
+import os
+import re
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+
+from pamfn import config
+from pamfn.config import CONF, EXPERIMENTS, Config, Table, let_checked_refuse, parsed, resolved
+from pamfn.errors import InputError
+from pamfn.evaluation.cells import COLUMNS, Measured, Place, ordered
+from pamfn.evaluation.metrics import METRICS, score_metrics
+from pamfn.evaluation.protocol_tables import protocols
+from pamfn.evaluation.tables import REFERENCE, BuiltTable, Format, Layout, build_table, page
+from pamfn.finished import every_run, finished, readable
+from pamfn.provenance import provenance
+from pamfn.store import Run, cannot_write
+from pamfn.summary import MEANING
+from pamfn.sweep import Job, Sweep, sweep_of
+
+TOLERANCE = 1e-5
+"""How far the metric of stored predictions may be from the stored metric."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A job of a sweep and the finished run that answers it."""
+
+    job: Job
+    run: Run
+    result: dict[str, Any]
+
+    def select(self, asked: str | None) -> str:
+        """The protocol whose number is taken."""
+        return asked or self.result["reported"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m pamfn.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", metavar="NAME", help="a file of experiments/table, or `protocols`")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, as given to pamfn.train")
+    parser.add_argument("--format", choices=get_args(Format), default="markdown")
+    parser.add_argument("--metric", choices=METRICS, default="srcc")
+    parser.add_argument("--select", choices=list(MEANING), help="another epoch's number than the runs report")
+    parser.add_argument("--runs", metavar="DIR", help="where finished runs are (default: PAMFN_OUTPUT_DIR or runs)")
+    parser.add_argument("--no-wandb", action="store_true", help="do not log the table to W&B")
+    arguments = parser.parse_intermixed_args()
+    places = [] if arguments.runs is None else [f"paths.output_dir={quoted(str(Path(arguments.runs).resolve()))}"]
+    try:
+        run(arguments, [*arguments.overrides, *places])
+    except InputError as error:
+        config.refuse(error)
+
+
+def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Prints what was asked for, then logs it."""
+    if arguments.name == "protocols":
+        if arguments.select:
+            raise InputError("--select: `protocols` shows every selection.")
+        settings = composed(overrides)
+        tables = protocols(readable(every_run(Path(settings.paths.output_dir))), arguments.metric)
+        if not tables:
+            raise InputError(f"no finished runs in {settings.paths.output_dir}. Choose another folder with --runs.")
+    else:
+        sweep = sweep_of(arguments.name, overrides)
+        settings = sweep.jobs[0].config
+        tables = [built(sweep, overrides, arguments.metric, arguments.select)]
+    show(tables, arguments.format)
+    if not arguments.no_wandb and settings.logger.wandb:
+        log_to_wandb(tables, arguments.name, settings)
+
+
+def quoted(value: str) -> str:
+    """A value as Hydra reads it whatever is in it."""
+    return value if re.fullmatch(r"[\w/.-]+", value) else "'" + value.replace("'", "\\'") + "'"
+
+
+def composed(overrides: Sequence[str]) -> Config:
+    """The configuration of a single run with these settings."""
+    config.register()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return parsed(resolved(compose("train", overrides=let_checked_refuse(list(overrides)))))
+    except HydraException as error:
+        raise InputError(str(error).splitlines()[0]) from error
+
+
+def show(tables: Sequence[BuiltTable], form: Format) -> None:
+    """Prints tables one below the other; beside CSV, what is said about them goes to stderr."""
+    if form == "html":
+        print(page(tables[0].title, [table.html() for table in tables]), end="")
+    elif form == "csv":
+        first, *others = [table.csv() for table in tables]
+        print(first + "".join(other.partition("\n")[2] for other in others), end="")
+        for table in tables:
+            print("\n".join([f"\n{table.title}", *table.notes, *table.missing]), file=sys.stderr)
+    else:
+        print("\n".join(table.markdown() if form == "markdown" else table.latex() for table in tables), end="")
+
+
+def build(name: str, overrides: Sequence[str] = (), metric: str = "srcc", select: str | None = None) -> BuiltTable:
+    """A table from the finished runs of its sweep with these settings, in the configured output or the archive.
+
+    metric: one of `METRICS`. select: a protocol of `MEANING`; by default what every run reports.
+
+    Raises:
+        InputError: for an unknown table, setting, metric or selection, and for real and synthetic data in one table.
+    """
+    if metric not in METRICS:
+        raise InputError(f"metric {metric!r}: choose one of {', '.join(METRICS)}.")
+    if select is not None and select not in MEANING:
+        raise InputError(f"select {select!r}: choose one of {', '.join(MEANING)}.")
+    return built(sweep_of(name, overrides), overrides, metric, select)
+
+
+def built(sweep: Sweep, overrides: Sequence[str], metric: str, select: str | None) -> BuiltTable:
+    """The table of an expanded sweep."""
+    answers, problems = answered(sweep)
+    refuse_mixed(answers)
+    columns = column_names(sweep.jobs)
+    shown = ordered(columns.values())
+    measured, doubts = measurements(answers, columns, sweep.table.rows, metric, select)
+    figures = {place: figure for place, figure in paper_figures(sweep.table, metric).items() if place[1] in shown}
+    results = {answer.run.path: answer.result for answer in answers}
+    notes = [*problems, *doubts, *provenance(results, select)]
+    notes.append(
+        f"{len(answers)} of {len(sweep.jobs)} runs{'' if not overrides else f' with {shlex.join(overrides)}'}."
+    )
+    if figures and measured and overrides:
+        notes.append("The paper's figures are for its own settings, whatever these change.")
+    layout = layout_of(sweep, columns, metric, synthetic="synthetic" in {r["data_source"] for r in results.values()})
+    return build_table(layout, measured, figures, notes, missing_commands(sweep, answers, overrides))
+
+
+def layout_of(sweep: Sweep, columns: Mapping[str, str], metric: str, *, synthetic: bool) -> Layout:
+    """Rows as the table's file orders them, those that only this sweep has below."""
+    table = sweep.table
+    swept = {table.rows.get(job.row, job.row) for job in sweep.jobs}
+    known = [name for name in table.rows.values() if name in swept]
+    return Layout(
+        name=table.name,
+        title=f"{table.title} ({table.source}){', SYNTHETIC DATA' if synthetic else ''}",
+        rows=[*known, *sorted(swept - set(known))],
+        columns=list(columns.values()),
+        full=None if table.full is None else table.rows.get(table.full, table.full),
+        metric=metric,
+        side_by_side=table.side_by_side,
+        left_out=[name for name in table.rows.values() if name not in swept],
+    )
+
+
+def answered(sweep: Sweep) -> tuple[list[Answer], list[str]]:
+    """The finished runs of a sweep, and a sentence for every one that cannot be trusted."""
+    answers, problems = [], dict[str, None]()
+    for job in sweep.jobs:
+        try:
+            found = finished(job.config)
+            result = None if found is None else found.result()
+        except InputError as error:
+            problems |= dict.fromkeys(f"Left out: {problem}" for problem in error.problems)
+            continue
+        if found is not None and result is not None:
+            answers.append(Answer(job, found, result))
+    return answers, list(problems)
+
+
+def refuse_mixed(answers: Sequence[Answer]) -> None:
+    """Real and synthetic data do not belong in one table."""
+    sources = {answer.job.column: answer.result["data_source"] for answer in answers}
+    if len(set(sources.values())) > 1:
+        told = ", ".join(f"{column} is {source}" for column, source in sources.items())
+        raise InputError(
+            f"this table would mix real and synthetic data ({told}). Choose its columns, e.g. +experiment=uiprmd."
+        )
+
+
+def column_names(jobs: Sequence[Job]) -> dict[str, str]:
+    """{column as swept: as shown}: the data set, by the paper's name if it has one; as swept if two share it."""
+    data = {job.column: str(job.config.data.get("name")) for job in jobs}
+    several = {name for name, count in Counter(data.values()).items() if count > 1}
+    return {column: column if name in several else COLUMNS.get(name, name) for column, name in data.items()}
+
+
+def measurements(
+    answers: Sequence[Answer], columns: Mapping[str, str], rows: Mapping[str, str], metric: str, select: str | None
+) -> tuple[list[Measured], list[str]]:
+    """The numbers of a table, and a sentence for each that is not there or has no predictions to go with it."""
+    measured, doubts, without, unstored = [], dict[str, None](), Counter[str](), Counter[str]()
+    for answer in answers:
+        chosen = answer.select(select)
+        if chosen not in answer.result["metrics"]:
+            without[chosen] += 1
+            continue
+        value = answer.result["metrics"][chosen][metric]
+        weights = weights_of(answer.result, chosen)
+        predicted = None
+        if weights is None:
+            unstored[chosen] += 1
+        elif value is not None:
+            try:
+                predicted = predictions(answer, weights, metric, value)
+            except InputError as error:
+                doubts |= dict.fromkeys(error.problems)
+        place = rows.get(answer.job.row, answer.job.row), columns[answer.job.column]
+        number = float("nan") if value is None else float(value)
+        measured.append(Measured(*place, answer.job.seed, number, predicted, answer.result["score_range"]))
+    absent = [f"{n} runs have no number for {name} ({MEANING[name]}); shown as not run." for name, n in without.items()]
+    no_intervals = [
+        f"No interval and no p for {name} of {n} runs: the predictions that it is a metric of are not stored."
+        for name, n in unstored.items()
+    ]
+    return measured, [*absent, *no_intervals, *doubts]
+
+
+def weights_of(result: Mapping[str, Any], chosen: str) -> str | None:
+    """Which stored predictions a protocol's number is of: those of the reported epoch, of the last, or none."""
+    if chosen == result["reported"]:
+        return "selected"
+    return "last" if chosen == "last" else None
+
+
+def predictions(answer: Answer, weights: str, metric: str, value: float) -> dict[str, tuple[float, float]]:
+    """{test video: (true, predicted) points} under stored weights.
+
+    Raises:
+        InputError: when there are none, or their metric is not the stored one.
+    """
+    file = answer.run.file("predictions.csv")
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            rows = [row for row in csv.DictReader(lines) if (row["weights"], row["split"]) == (weights, "test")]
+        found = {row["video"]: (float(row["true"]), float(row["predicted"])) for row in rows}
+        true, predicted = zip(*found.values(), strict=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"No interval for {answer.run.path.name}: {file} cannot be read ({error!r}).") from error
+    again = score_metrics(true, predicted, answer.result["score_range"])[metric]
+    if not abs(again - value) <= TOLERANCE * max(1, abs(value)):
+        raise InputError(
+            f"No interval for {answer.run.path.name}: predictions.csv gives {metric} {again:.6f} and result.json says "
+            f"{value:.6f}; one of them was changed."
+        )
+    return found
+
+
+def paper_figures(table: Table, metric: str) -> dict[Place, float]:
+    """{(row, column): figure} of a table's file in experiments/reference, rows by our names where we have them.
+
+    A row of the file is called by its group and name if the file has several groups, else by its name; upper and lower
+    case are the same.
+    """
+    if table.reference is None or metric not in REFERENCE:
+        return {}
+    file = EXPERIMENTS / "reference" / f"{table.reference}.csv"
+    if not file.exists():
+        raise InputError(f"no file {file}, which {table.name} names as its reference.")
+    with file.open(newline="", encoding="utf-8") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["metric"] == REFERENCE[metric]]
+    several = len({row["group"] for row in rows}) > 1
+    ours = {name.casefold(): name for name in table.rows.values()}
+    figures = {}
+    for row in rows:
+        name = f"{row['group']}, {row['row']}" if several else row["row"]
+        figures[ours.get(name.casefold(), name), row["column"]] = float(row["value"])
+    return figures
+
+
+def missing_commands(sweep: Sweep, answers: Sequence[Answer], overrides: Sequence[str]) -> list[str]:
+    """One command for every column that lacks runs; those that are there are read by it, not trained again."""
+    done = {(a.job.row, a.job.column, a.job.seed) for a in answers}
+    lacking = dict.fromkeys(j.column for j in sweep.jobs if (j.row, j.column, j.seed) not in done)
+    key = sweep.table.column
+    rest = [word for word in overrides if word.partition("=")[0].lstrip("+") != key.lstrip("+")]
+    start = f"python -m pamfn.train -m +table={sweep.table.name}"
+    return [f"{start} {shlex.join([f'{key}={column}', *rest])}" for column in lacking]
+
+
+def log_to_wandb(tables: Sequence[BuiltTable], name: str, settings: Config) -> None:
+    """The tables as a W&B run of their own, below the output folder."""
+    from pamfn.training.loggers import mode_of
+
+    folder = Path(settings.paths.output_dir) / "tables" / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    logger = settings.logger
+    with wandb.init(
+        project=logger.project,
+        entity=logger.entity,
+        group=name,
+        job_type="table",
+        name=name,
+        tags=logger.tags,
+        notes="\n".join(note for table in tables for note in table.notes),
+        dir=folder,
+        mode=mode_of(logger),  # type: ignore[arg-type]
+        reinit="create_new",
+    ) as summary:
+        for table in tables:
+            lines = csv.reader(table.csv().splitlines())
+            summary.log(
+                {
+                    f"{table.name}/table": wandb.Table(dataframe=table.frame),
+                    f"{table.name}/cells": wandb.Table(columns=list[str | int](next(lines)), data=list(lines)),
+                }
+            )
+
+
+if __name__ == "__main__":
+    main()
