@@ -1,8 +1,6 @@
 """Weights & Biases, offline: what is in the files that it would upload."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,25 +14,10 @@ from pamfn.data.synthetic import write_synthetic
 from pamfn.errors import InputError
 from pamfn.store import Run
 from pamfn.training.loggers import mode_of
+from wandb_files import Records, merged, records
 
-Records = dict[str, list[dict[str, Any]]]
 EPOCHS = {"branch": 1, "fusion": 2}
 WORDS = ("logger=wandb", "logger.tags=[mine]", "recipe.branch.epochs=1", "recipe.fusion.epochs=2")
-
-
-def records(run: Run) -> Records:
-    """What the only W&B run in a folder recorded, by type, as W&B's own reader tells it."""
-    (file,) = run.path.glob("wandb/offline-run-*/*.wandb")
-    wandb = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(file)]
-    found: Records = {}
-    for line in subprocess.run(wandb, capture_output=True, text=True, check=True).stdout.splitlines():
-        record = json.loads(line)
-        found.setdefault(record["type"], []).append(record[record["type"]])
-    return found
-
-
-def merged(updates: list[dict[str, Any]]) -> dict[str, Any]:
-    return {key: value for update in updates for key, value in update["update"].items()}
 
 
 @pytest.fixture(scope="module")

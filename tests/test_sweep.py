@@ -14,6 +14,7 @@ from pamfn.config import CONF, EXPERIMENTS
 from pamfn.errors import InputError
 from pamfn.store import Run
 from pamfn.sweep import Job, plan, sweep_of, table_names
+from wandb_files import merged, records
 
 CELLS = ["rg_ball", "rg_clubs", "rg_hoop", "rg_ribbon", "fisv_tes", "fisv_pcs"]
 ABLATIONS = {file.stem for file in (CONF / "ablation").glob("*.yaml")}
@@ -94,17 +95,26 @@ def test_a_sweep_goes_on_after_a_failure_and_trains_only_what_is_missing(run_cli
     assert "Traceback" in traceback
     assert not list(broken.glob("*/result.json"))
 
+    words[words.index("logger=csv")] = "logger=wandb"
     second = run_cli(words)
     assert second.returncode == 0, second.stdout + second.stderr
     results = {path: path.stat().st_mtime for path in broken.glob("*/result.json")}
     assert len(results) == 2
     tags = {tuple(json.loads(path.read_text())["config"]["logger"]["tags"]) for path in results}
     assert tags == {("first_stage", "uiprmd"), ("full", "uiprmd")}
+    for path in results:
+        (row, _), found = json.loads(path.read_text())["config"]["logger"]["tags"], records(Run(path.parent))
+        started = found["run"][0]
+        assert (started["run_group"], started["job_type"]) == ("fusion_stages", "fusion")
+        assert started["tags"][:2] == [row, "uiprmd"]
+        assert merged([started["config"]])["table"]["source"] == "Table VIII"
+        assert "holdout/srcc" in merged(found["summary"])
+        assert [end["exit_code"] for end in found["exit"]] == [0]
     shown = run_cli([*words, "--dry"])
     assert shown.stdout.count(" done ") == 2
     assert "2 of 2 done" in shown.stdout
 
-    third = run_cli(words)
+    third = run_cli(words)  # says so, and logs nothing
     assert third.stdout.count("read from") == 2
     assert {path: path.stat().st_mtime for path in broken.glob("*/result.json")} == results
 

@@ -106,7 +106,10 @@ class Pipeline:
                         weights: {"test": scored(self.config, fused.path, weights, data, "test")}
                         for weights in ("selected", "last")
                     }
-                    record_missing(run, self.config, fused, predictions, data)
+                    tags = [data.task, *given, self.config.protocol.select]
+                    about = {"kind": "missing", "name": data.task, "tags": tags, "config": self.config.model_dump()}
+                    with open_logger(self.config.logger, run, **about) as logger:
+                        record_missing(run, self.config, fused, predictions, data, logger)
         return run
 
     def network(self, kind: Kind, modalities: list[str]) -> Run:

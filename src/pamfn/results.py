@@ -128,7 +128,14 @@ def result_of(trained: Trained, data: ScoreDataModule, metrics: dict[str, dict[s
     }
 
 
-def record_missing(run: Run, config: Config, fused: Run, predictions: Predictions, data: ScoreDataModule) -> None:
+def record_missing(
+    run: Run,
+    config: Config,
+    fused: Run,
+    predictions: Predictions,
+    data: ScoreDataModule,
+    logger: WandbLogger | None,
+) -> None:
     """What a fused network scores when only `config.available` is there: a result of its own, without training."""
     base = fused.result()
     assert base is not None
@@ -138,6 +145,8 @@ def record_missing(run: Run, config: Config, fused: Run, predictions: Prediction
         scores = score_metrics(points["true"], points["predicted"], data.score_range)
         metrics[name] = {"epoch": base["metrics"][name]["epoch"], **scores}
     write_text(run.file("predictions.csv"), predictions_csv(predictions, data))
+    if logger is not None:
+        logger.experiment.summary.update(flat(metrics))
     described = {"kind": "missing", "available": config.available, "network": fused.path.name, "metrics": metrics}
     measured = {"commit": COMMIT, "machine": machine(), "config": config.model_dump()}
     run.write_result({**base, **described, **measured})
@@ -175,9 +184,12 @@ def log_to_wandb(logger: WandbLogger, run: Run, metrics: dict[str, dict[str, flo
             "plots/curves": wandb.Image(str(run.file("curves.png"))),
         }
     )
-    logger.experiment.summary.update(
-        {f"{protocol}/{name}": value for protocol, named in metrics.items() for name, value in named.items()}
-    )
+    logger.experiment.summary.update(flat(metrics))
+
+
+def flat(metrics: dict[str, dict[str, float]]) -> dict[str, float]:
+    """{protocol/metric: value}."""
+    return {f"{protocol}/{name}": value for protocol, named in metrics.items() for name, value in named.items()}
 
 
 def commit() -> str | None:
