@@ -68,7 +68,9 @@ class Videos:
         length = self.length[index, None]
         rows = self.start[index, None] + offset.minimum(length - 1)
         padding = None if bool((length >= first[:, None] + segments).all()) else (offset >= length)[..., None]
-        cut = {m: x[rows].float() for m, x in self.packed.items()}
+        # index_select: twice as fast as x[rows]
+        flat = {m: x.index_select(0, rows.flatten()).float() for m, x in self.packed.items()}
+        cut = {m: x.view(*rows.shape, -1) for m, x in flat.items()}
         return cut if padding is None else {m: x.masked_fill_(padding, 0) for m, x in cut.items()}
 
 

@@ -1,12 +1,15 @@
-"""Plots of a run, as PNG."""
+"""Plots of runs, as PNG: what every run leaves behind, and the paper's Figures 5 to 8."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pamfn.evaluation.protocols import Row
+from pamfn.evaluation.statistics import spread as spread_over_seeds
 from pamfn.store import whole
 
 
@@ -26,7 +29,8 @@ def plot_predictions(
     ax.scatter(true, predicted, s=18, alpha=0.8)
     if any(spread):
         ax.errorbar(true, predicted, yerr=spread, fmt="none", elinewidth=0.8, alpha=0.5)
-    ax.set(xlabel="judges' points", ylabel="predicted points", title=title, aspect="equal")
+    ax.set(xlabel="judges' points", ylabel="predicted points", aspect="equal")
+    ax.set_title(title, fontsize="small")
     save(figure, path)
 
 
@@ -45,3 +49,85 @@ def plot_curves(path: Path, curves: Sequence[Row], marked: dict[str, int], title
     srcc.set(xlabel="epoch", ylabel="Spearman's correlation")
     srcc.legend(fontsize=8)
     save(figure, path)
+
+
+def plot_decisions(path: Path, counts: Mapping[str, Sequence[Sequence[int]]], split: str = "test") -> None:
+    """Figure 5: how often each number of FusionNets was enabled, a panel a stage, a line a run.
+
+    `counts` {run: [[n_0, ..., n_K] of every stage]}; a stage that decided nothing counts zeros and has no line. The
+    dashed line is a uniform choice among 1..K.
+    """
+    stages = max(map(len, counts.values()))
+    figure = Figure(figsize=(max(3.2 * stages, 4.5), 3.6), layout="constrained")
+    panels = figure.subplots(1, stages, sharey=True, squeeze=False)[0]
+    for label, decided in counts.items():
+        first = 0 if any(stage[0] for stage in decided) else 1  # only a network that is not ranked can disable all
+        for ax, stage in zip(panels, decided, strict=False):
+            if sum(stage):
+                frequency = [n / sum(stage) for n in stage[first:]]
+                ax.plot(range(first, len(stage)), frequency, marker="o", markersize=3, label=label)
+    for i, ax in enumerate(panels):
+        for networks in sorted({len(decided[0]) - 1 for decided in counts.values()}):
+            label = f"uniform, K = {networks}"
+            ax.plot([1, networks], [1 / networks] * 2, color="0.4", linestyle="--", linewidth=1, label=label)
+        ax.set(xlabel="enabled FusionNets", title=f"stage {i + 1}")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[0].set(ylabel=f"frequency ({split})")
+    panels[0].set_ylim(bottom=0)
+    legend_below(figure, panels[0])
+    save(figure, path)
+
+
+def plot_fusionnets(path: Path, srcc: Mapping[str, Mapping[int, Sequence[float]]], reported: str) -> None:
+    """Figure 6: Spearman's correlation against the number of FusionNets, a line a data set.
+
+    `srcc` {data set: {K: values of the seeds}}; a point is their mean, the band their standard deviation, as in the
+    tables. `reported`: the protocol that the values come from.
+    """
+    figure = Figure(figsize=(6, 4.4), layout="constrained")
+    ax: Axes = figure.subplots()
+    for label, by_networks in srcc.items():
+        networks = sorted(by_networks)
+        mean = [fmean(by_networks[k]) for k in networks]
+        seeds = [spread_over_seeds(by_networks[k]) for k in networks]
+        (line,) = ax.plot(networks, mean, marker="o", markersize=4, label=label)
+        low, high = ([m + sign * s for m, s in zip(mean, seeds, strict=True)] for sign in (-1, 1))
+        ax.fill_between(networks, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    ax.set(xlabel="number of FusionNets K", ylabel=f"Spearman's correlation ({reported.replace('_', ' ')})")
+    ax.set_xticks(sorted({k for by_networks in srcc.values() for k in by_networks}))
+    legend_below(figure, ax)
+    save(figure, path)
+
+
+def plot_attention(path: Path, weights: Mapping[str, Sequence[float]], step: int, title: str) -> None:
+    """Figure 7: the weight of every modality over time for one video; `step`: segments that a time step spans."""
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    ax: Axes = figure.subplots()
+    for modality, values in weights.items():
+        ax.plot(middles(len(values), step), values, marker="o", markersize=3, label=modality)
+    ax.axhline(1 / len(weights), color="0.4", linestyle="--", linewidth=1, label="uniform")
+    ax.set(xlabel="segment", ylabel="attention weight (MSFD)", title=title)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_below(figure, ax)
+    save(figure, path)
+
+
+def plot_policy(path: Path, decision: Sequence[int], networks: int, step: int, title: str) -> None:
+    """Figure 8: how many of the FusionNets were enabled over time for one video; `step` as in `plot_attention`."""
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    ax: Axes = figure.subplots()
+    ax.step(middles(len(decision), step), decision, where="mid", marker="o", markersize=3)
+    ax.set(xlabel="segment", ylabel="enabled FusionNets", title=title, ylim=(-0.3, networks + 0.5))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    save(figure, path)
+
+
+def middles(steps: int, step: int) -> list[float]:
+    """The middle of every time step, in segments."""
+    return [(i + 0.5) * step for i in range(steps)]
+
+
+def legend_below(figure: Figure, ax: Axes) -> None:
+    """One line of labels under the plot, where it hides nothing."""
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
