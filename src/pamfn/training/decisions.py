@@ -21,6 +21,7 @@ def decision_counts(network: nn.Module, batches: Iterable[Batch]) -> list[list[i
     network.eval()
     counts: list[Tensor] = []
     for batch in batches:
+        network.to(batch.target.device)  # Lightning leaves it on the CPU
         stages = network(batch.features, batch.lengths).stages
         counts = counts or [torch.zeros(choices + 1, dtype=torch.long) for _ in stages]
         for i, stage in enumerate(stages):

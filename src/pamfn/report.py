@@ -1,0 +1,202 @@
+"""`python -m pamfn.report TABLE ...`: tables, figures and the runs behind them as one HTML page, all in one file."""
+
+import argparse
+import base64
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from jinja2 import StrictUndefined, Template
+
+from pamfn import config
+from pamfn.errors import InputError
+from pamfn.evaluation.protocol_tables import protocols
+from pamfn.evaluation.tables import BuiltTable
+from pamfn.explain import explain, has_weights
+from pamfn.figures import SWEPT, Drawn, draw_attention, draw_decisions, draw_fusionnets, draw_policy
+from pamfn.finished import every_run, readable
+from pamfn.results import COMMIT, machine
+from pamfn.store import write_text
+from pamfn.summary import MEANING
+from pamfn.sweep import Sweep, sweep_of, table_names
+from pamfn.tables import Answer, answered, built
+
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
+METRIC = "srcc"
+CAPTIONS = {
+    "decisions": "How often PolicyNet enabled how many FusionNets, stage by stage (Figure 5)",
+    "fusionnets": "Spearman's correlation against the number of FusionNets (Figure 6)",
+    "attention": "Attention to each modality over time (Figure 7)",
+    "policy": "Enabled FusionNets over time (Figure 8)",
+    "predictions": "Predicted against true points",
+    "curves": "Training",
+}
+"""What each kind of figure shows, by the name of its file."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure. png: its bytes in base64."""
+
+    title: str
+    caption: str
+    png: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table: as built, its figures, and the finished runs behind its numbers."""
+
+    name: str
+    table: BuiltTable
+    pictures: list[Picture]
+    answers: list[Answer]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pamfn.report", description=__doc__)
+    parser.add_argument(
+        "words", nargs="*", metavar="TABLE", help="tables, and settings as key=value that each of them gets"
+    )
+    parser.add_argument("--all", action="store_true", help="every table")
+    parser.add_argument("--to", type=Path, default=Path("report.html"), help="default: report.html")
+    arguments = parser.parse_args()
+    overrides = [word for word in arguments.words if "=" in word]
+    names = table_names() if arguments.all else [word for word in arguments.words if "=" not in word]
+    config.register()
+    try:
+        write_text(arguments.to, page(names, overrides))
+    except InputError as error:
+        config.refuse(error)
+    print(f"wrote {arguments.to}")
+
+
+def page(names: Sequence[str], overrides: Sequence[str] = ()) -> str:
+    """The report as HTML: every named table, the figures of its full models, the protocols, the environment.
+
+    Raises:
+        InputError: for an unknown table or setting, or a result that cannot be trusted.
+    """
+    if not names:
+        raise InputError(f"which tables? --all, or some of {', '.join(table_names())}.")
+    sweeps = [sweep_of(name, overrides) for name in dict.fromkeys(names)]
+    with tempfile.TemporaryDirectory() as folder:
+        sections = [section(sweep, overrides, Path(folder) / sweep.table.name) for sweep in sweeps]
+        pictures, left_out = pictures_of(full_models(sections, sweeps), Path(folder))
+    template = Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True, undefined=StrictUndefined)
+    return template.render(
+        date=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        overrides=overrides,
+        sections=sections,
+        pictures=pictures,
+        left_out=left_out,
+        protocols=protocols(readable(every_run(Path(sweeps[0].jobs[0].config.paths.output_dir))), METRIC),
+        meaning=MEANING,
+        here=here(),
+        environments=environments(sections),
+        place=place,
+        grouped=grouped,
+    )
+
+
+def section(sweep: Sweep, overrides: Sequence[str], folder: Path) -> Section:
+    """A table of the report, with Figure 6 if it sweeps K."""
+    drawn = Drawn()
+    answers, _ = answered(sweep)
+    if sweep.table.row == SWEPT and answers:
+        drawn.add(folder / "fusionnets.png", lambda path: draw_fusionnets(path, sweep))
+    pictures = [picture(sweep.table.title, path) for path in drawn.files]
+    return Section(sweep.table.name, built(sweep, overrides, METRIC, None), pictures, answers)
+
+
+def full_models(sections: Sequence[Section], sweeps: Sequence[Sweep]) -> dict[str, Path]:
+    """{column: folder} of one finished run of the full model for every data set, with weights where there is one."""
+    found: dict[str, Path] = {}
+    for of_table, sweep in zip(sections, sweeps, strict=True):
+        for answer in of_table.answers:
+            column, folder = answer.job.column, answer.run.path
+            if answer.job.row != sweep.table.full or answer.result["kind"] != "fusion":
+                continue
+            if column not in found or (has_weights(folder) and not has_weights(found[column])):
+                found[column] = folder
+    return found
+
+
+def pictures_of(runs: Mapping[str, Path], folder: Path) -> tuple[list[Picture], list[str]]:
+    """Figures 5, 7 and 8 of {data set: run} and the plots that the run folders hold; sentences for those left out."""
+    drawn = Drawn()
+    if runs:
+        drawn.add(folder / "decisions.png", lambda path: draw_decisions(path, runs))
+    pictures = [picture(", ".join(runs), path) for path in drawn.files]
+    for column, run in runs.items():
+        of_video = video_figures(run, folder / column)
+        drawn.left_out += of_video.left_out
+        kept = [path for path in (run / "predictions.png", run / "curves.png") if path.exists()]
+        pictures += [picture(column, path) for path in (*of_video.files, *kept)]
+    return pictures, drawn.left_out
+
+
+def video_figures(run: Path, to: Path) -> Drawn:
+    """Figures 7 and 8 of the best-scored test video of a run; none of one without weights."""
+    drawn = Drawn()
+    if not has_weights(run):
+        return drawn
+    try:
+        explanation = explain(run)
+    except InputError as error:  # its data is no longer there
+        drawn.left_out += [f"attention and policy of {run.name}: {problem}" for problem in error.problems]
+        return drawn
+    video = explanation.video()
+    drawn.add(to / "attention.png", lambda path: draw_attention(path, explanation, video))
+    drawn.add(to / "policy.png", lambda path: draw_policy(path, explanation, video))
+    return drawn
+
+
+def picture(title: str, path: Path) -> Picture:
+    """A figure as it goes into the page."""
+    return Picture(title, CAPTIONS[path.stem], base64.b64encode(path.read_bytes()).decode())
+
+
+def grouped(table: BuiltTable) -> list[tuple[str, list[list[str]]]]:
+    """A table's lines, each row's label with the cells of its lines (ours, the paper's, p)."""
+    groups: list[tuple[str, list[list[str]]]] = []
+    for label, *cells in table.frame.itertuples(index=False, name=None):
+        if label or not groups:
+            groups.append((label, []))
+        groups[-1][1].append(cells)
+    return groups
+
+
+def here() -> dict[str, str]:
+    """What made the page: code, versions, machine."""
+    packages = ("pamfn", "torch", "lightning", "numpy", "scipy")
+    return {
+        "commit": COMMIT or "not a checkout",
+        "versions": ", ".join(f"{name} {version(name)}" for name in packages),
+        **{key: str(value) for key, value in machine().items() if value is not None},
+    }
+
+
+def environments(sections: Sequence[Section]) -> list[tuple[str, int]]:
+    """What the finished runs ran on and with, each with how many of them; the most frequent first."""
+    results = {answer.run.path: answer.result for section in sections for answer in section.answers}
+    told = [
+        f"{r['machine']['gpu'] or r['machine']['cpu']}, Python {r['machine']['python']}, "
+        f"torch {r['versions']['torch']}, commit {(r['commit'] or 'unknown')[:10]}"
+        for r in results.values()
+    ]
+    return Counter(told).most_common()
+
+
+def place(folder: Path) -> str:
+    """A run's folder as the page names it: from the repository, or its last three parts."""
+    inside = folder.is_relative_to(config.ROOT)
+    return str(folder.relative_to(config.ROOT)) if inside else "/".join(folder.parts[-3:])
+
+
+if __name__ == "__main__":
+    main()

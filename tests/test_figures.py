@@ -1,0 +1,153 @@
+import math
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from finished_runs import settings, trained
+from pamfn import figures
+from pamfn.evaluation.figures import middles, plot_attention, plot_decisions, plot_fusionnets, plot_policy
+from pamfn.figures import draw_runs, draw_table, labelled
+from pamfn.store import Run
+
+PNG = b"\x89PNG"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("figures")
+
+
+@pytest.fixture(scope="module")
+def run(tiny_data, folder):
+    return trained("fusionnets", "full", tiny_data, folder).run
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were drawn, instead of files."""
+    kept = []
+    monkeypatch.setattr("pamfn.evaluation.figures.save", lambda figure, path: kept.append(figure))
+    return kept
+
+
+@pytest.fixture
+def without_weights(run, tmp_path):
+    """As archived: result and predictions alone."""
+    copy = Run(shutil.copytree(run.path, tmp_path / "archived" / run.path.name))
+    for name in ("selected", "last"):
+        copy.file(f"{name}.safetensors").unlink()
+    return copy.path
+
+
+def command(monkeypatch, capsys, *words):
+    """Exit status and what `python -m pamfn.figures` printed."""
+    monkeypatch.setattr(sys, "argv", ["figures", *map(str, words)])
+    try:
+        figures.main()
+        status = 0
+    except SystemExit as end:
+        status = end.code
+    out = capsys.readouterr()
+    return status, out.out + out.err
+
+
+def lines(ax):
+    return {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines}
+
+
+def test_decisions_are_drawn_as_frequencies_beside_a_uniform_choice(drawn, tmp_path):
+    counts = {"ball": [[0, 1, 3, 0, 0], [0, 0, 0, 0, 2]], "hoop": [[0, 5, 0, 0, 5], [0, 0, 0, 0, 0]]}
+    plot_decisions(tmp_path, counts)
+    first, second = (lines(ax) for ax in drawn[0].axes)
+    assert first["ball"] == ([1, 2, 3, 4], [0.25, 0.75, 0, 0])
+    assert first["hoop"] == ([1, 2, 3, 4], [0.5, 0, 0, 0.5])
+    assert first["uniform, K = 4"] == ([1, 4], [0.25, 0.25])
+    assert set(second) == {"ball", "uniform, K = 4"}  # the other network decides nothing in its second stage
+
+
+def test_a_network_that_can_disable_all_has_a_zero(drawn, tmp_path):
+    plot_decisions(tmp_path, {"unranked": [[1, 0, 1], [0, 1, 1]]})
+    assert [lines(ax)["unranked"][0] for ax in drawn[0].axes] == [[0, 1, 2]] * 2
+
+
+def test_the_number_of_fusionnets_is_drawn_with_the_spread_over_seeds(drawn, tmp_path):
+    plot_fusionnets(tmp_path, {"ball": {4: [0.5, 0.7], 2: [0.4]}}, "best_on_test")
+    (ax,) = drawn[0].axes
+    assert lines(ax)["ball"] == ([2, 4], [0.4, pytest.approx(0.6)])
+    band = ax.collections[0].get_paths()[0].vertices
+    assert band[:, 1].max() == pytest.approx(0.6 + 0.1 * math.sqrt(2))
+    assert "best on test" in ax.get_ylabel()
+
+
+def test_attention_and_policy_are_drawn_over_segments(drawn, tmp_path):
+    plot_attention(tmp_path, {"rgb": [0.2, 0.3], "audio": [0.8, 0.7]}, 4, "a video")
+    plot_policy(tmp_path, [1, 3, 2], 5, 4, "a video")
+    attention, policy = (figure.axes[0] for figure in drawn)
+    assert lines(attention)["audio"] == ([2, 6], [0.8, 0.7])
+    assert list(policy.lines[0].get_ydata()) == [1, 3, 2]
+    assert policy.get_ylim()[1] > 5
+    assert middles(3, 4) == [2, 6, 10]
+
+
+@pytest.mark.plots
+def test_the_command_writes_three_figures(run, tmp_path, monkeypatch, capsys):
+    status, told = command(monkeypatch, capsys, run.path, "--to", tmp_path)
+    assert status == 0
+    for name in ("decisions", "attention", "policy"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(PNG)
+        assert f"wrote {tmp_path / name}.png" in told
+
+
+def test_several_runs_are_several_lines(run, without_weights, drawn, tmp_path):
+    draw_runs([run.path, without_weights], tmp_path)
+    assert set(lines(drawn[0].axes[0])) == {str(run.path), str(without_weights), "uniform, K = 3"}
+
+
+def test_lines_have_the_shortest_names_that_differ(tmp_path):
+    results = [{"name": "ball", "seed": 0}, {"name": "ball", "seed": 1}]
+    folders = [tmp_path / "a", tmp_path / "b"]
+    assert list(labelled(results, folders)) == ["ball, seed 0", "ball, seed 1"]
+    assert list(labelled([results[0], {"name": "hoop", "seed": 0}], folders)) == ["ball", "hoop"]
+    assert list(labelled([results[0]] * 2, folders)) == ["a", "b"]
+    assert list(labelled([results[0]] * 2, [Path("x/a"), Path("y/a")])) == ["x/a", "y/a"]
+
+
+def test_an_archived_run_still_has_its_decisions(without_weights, drawn, tmp_path):
+    told = draw_runs([without_weights], tmp_path)
+    assert [path.name for path in told.files] == ["decisions.png"]
+    assert told.left_out == [f"attention.png, policy.png: {without_weights} has no weights."]
+
+
+def test_a_network_without_policy_has_attention_alone(tiny_data, folder, drawn, tmp_path):
+    free = trained("fusionnets", "free_fusionnets", tiny_data, folder).run.path
+    told = draw_runs([free], tmp_path)
+    assert [path.name for path in told.files] == ["attention.png"]
+    assert ["PolicyNet" in sentence for sentence in told.left_out] == [True, True]
+
+
+def test_what_cannot_be_drawn_is_refused_with_a_sentence(run, folder, tmp_path, monkeypatch, capsys):
+    branch = sorted((folder / "runs" / "branch").iterdir())[0]
+    for words, sentence in (
+        ([], "which runs?"),
+        ([tmp_path], "is not a finished run"),
+        ([branch], "is a single branch"),
+        ([run.path, "--video", "nobody"], "no video 'nobody'"),
+        (["--table", "fusionnets"], "Figure 6 is drawn over model.num_fusion_nets, and fusionnets sweeps +ablation"),
+        (["--table", "unknown"], "no table 'unknown'"),
+        (["--table", "number_of_fusionnets", *settings(tmp_path, tmp_path)], "runs is finished"),
+    ):
+        status, told = command(monkeypatch, capsys, *words, "--to", tmp_path / "figures")
+        assert status == 1, told
+        assert sentence in told
+        assert "Traceback" not in told
+
+
+def test_figure_6_is_drawn_from_the_finished_runs_of_a_sweep(tiny_data, folder, drawn, tmp_path):
+    result = trained("number_of_fusionnets", "3", tiny_data, folder).run.result()
+    assert result is not None
+    told = draw_table("number_of_fusionnets", [*settings(tiny_data, folder), "model.num_fusion_nets=2,3"], tmp_path)
+    srcc = result["metrics"]["best_on_test"]["srcc"]
+    assert lines(drawn[0].axes[0])["fisv_tes"] == ([3], [srcc])
+    assert told.left_out == ["1 of 2 runs, which are not finished."]
