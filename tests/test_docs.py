@@ -64,7 +64,8 @@ def test_the_commands_of_the_readme_run_one_after_another(tmp_path: Path, tiny_d
 
 def test_the_readme_shows_commands_of_every_kind():
     kinds = {" ".join(command.split()[: 1 if command.startswith("make") else 3]) for command in COMMANDS}
-    assert kinds == {"make", *(f"python -m pamfn.{name}" for name in ("train", "evaluate", "convert", "tables", "figures", "report", "archive"))}
+    names = ("train", "evaluate", "convert", "tables", "figures", "report", "archive")
+    assert kinds == {"make", *(f"python -m pamfn.{name}" for name in names)}
 
 
 def test_the_readme_shows_a_data_set_as_it_is():

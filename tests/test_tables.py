@@ -28,6 +28,7 @@ from pamfn.finished import every_run, locate, readable, wanted
 from pamfn.store import Run
 from pamfn.sweep import Job, sweep_of, table_names
 from pamfn.tables import build, paper_figures
+from wandb_files import merged, records
 
 FISV = "+experiment=fisv_tes,fisv_pcs"
 RANGE = 50.0
@@ -552,7 +553,11 @@ def test_the_command_prints_logs_and_needs_no_torch(tmp_path: Path, run_cli: Run
     page.feed(found.stdout)
     assert (page.open, page.loads) == ([], [])
     assert "http" not in found.stdout
-    assert len(list(tmp_path.glob("runs/tables/fusionnets/wandb/offline-run-*/*.wandb"))) == 1
+    logged = records(Run(tmp_path / "runs" / "tables" / "fusionnets"))
+    started = logged["run"][0]
+    assert (started["run_group"], started["job_type"]) == ("fusionnets", "table")
+    assert [end["exit_code"] for end in logged["exit"]] == [0]
+    assert {"fusionnets/table", "fusionnets/cells"} <= {key.partition(".")[0] for key in merged(logged["summary"])}
     text = run_cli(["tables", "fusionnets", *asked, "--no-wandb", "--format", "csv", "--runs", "runs"])
     assert (text.returncode, len(text.stdout.splitlines())) == (0, 2)
     assert "Selection: best_on_test" in text.stderr
