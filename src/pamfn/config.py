@@ -67,6 +67,17 @@ class StageRecipe(Strict):
     head_lr_scale: float = Field(gt=0)
 
 
+class BaselineRecipe(StageRecipe):
+    """How a compared method is trained. `crop`: segments of a training crop.
+
+    schedule `steps`: the rate falls to a tenth each of `drops` epochs before the end.
+    """
+
+    schedule: Literal["cosine", "none", "steps"]  # type: ignore[assignment]
+    crop: int = Field(gt=0)
+    drops: list[int] = []
+
+
 class Readings(Strict):
     """Where text and released code differ about the network (NOTES.md); `conf/model` takes them from here."""
 
@@ -79,11 +90,15 @@ class Readings(Strict):
 
 
 class Recipe(Strict):
-    """How both stages are trained. stages: 2, or 1 to train everything from scratch together by `fusion`."""
+    """How both stages are trained. stages: 2, or 1 to train everything from scratch together by `fusion`.
+
+    baseline: instead of these, for a model without branches; None for one that is solved and not trained.
+    """
 
     stages: Literal[1, 2]
     branch: StageRecipe
     fusion: StageRecipe
+    baseline: BaselineRecipe | None = None
     readings: Readings
 
 
@@ -152,10 +167,15 @@ class Config(Strict):
         """The chosen modalities, in the order of the features."""
         return {m: s for m, s in self.features.items() if self.modalities is None or m in self.modalities}
 
+    @property
+    def is_baseline(self) -> bool:
+        """Whether the model is trained in one piece: it takes feature widths, not branches."""
+        return "branch" not in self.model
+
 
 INJECTED = {
     "data": {"features", "data_dir", "batch_size", "holdout", "min_segments", "seed"},
-    "model": {"branches"},
+    "model": {"branches", "widths"},
     "model.branch": {"width"},
     "trainer": {
         "max_epochs",
@@ -258,6 +278,26 @@ def problems_of_node(node: Node, place: str) -> list[str]:
     return problems
 
 
+def problems_of_model(plain: Any) -> list[str]:
+    """A model on branches needs their node; one without them a recipe, unless it can be solved."""
+    model = plain.get("model") if isinstance(plain, dict) else None
+    try:
+        found = target(model or {}, "model")
+        takes = inspect.signature(found).parameters
+    except (InputError, TypeError, ValueError):
+        return []  # told elsewhere
+    has_branch = isinstance(model, dict) and isinstance(model.get("branch"), dict)
+    if "branches" in takes and not has_branch:
+        return ["model.branch: needs a _target_, the class to build, e.g. pamfn.models.ModalityBranch."]
+    if "widths" in takes and has_branch:
+        return ["model.branch: no such setting; this model has no branches."]
+    recipe = plain.get("recipe")
+    trained = "widths" in takes and not hasattr(found, "solve")
+    if trained and isinstance(recipe, dict) and recipe.get("baseline") is None:
+        return ["recipe.baseline: missing; choose one, e.g. recipe/baseline=gdlt."]
+    return []
+
+
 def resolved(raw: DictConfig | Mapping[str, Any]) -> Any:
     """Plain values of a composed configuration, interpolations replaced."""
     if not OmegaConf.is_config(raw):
@@ -293,6 +333,7 @@ def checked(raw: DictConfig | Mapping[str, Any]) -> Config:
     plain = resolved(raw)
     nodes = {place: plain.get(place) for place in ("data", "model", "trainer")}
     problems = [p for place, node in nodes.items() if isinstance(node, dict) for p in problems_of_node(node, place)]
+    problems += problems_of_model(plain)
     try:
         config = parsed(plain)
     except InputError as error:
@@ -311,8 +352,6 @@ def impossible(config: Config) -> list[str]:
         problems.append(f"modalities: {', '.join(unknown)} not among this data set's modalities: {offered}.")
     elif not config.streams:
         problems.append(f"modalities: choose at least one of {offered}.")
-    if not isinstance(config.model.get("branch"), dict):
-        problems.append("model.branch: needs a _target_, the class to build, e.g. pamfn.models.ModalityBranch.")
     finetune = config.model.get("finetune")
     strangers = [m for m in finetune if m not in config.features] if isinstance(finetune, list) else []
     if strangers:
@@ -320,6 +359,8 @@ def impossible(config: Config) -> list[str]:
     missing = [m for m in config.available or [] if m not in config.streams]
     if missing:
         problems.append(f"available: {', '.join(missing)} not among the chosen modalities: {chosen}.")
+    elif config.available is not None and config.is_baseline:
+        problems.append("available: takes a network of branches, e.g. model=pamfn.")
     elif config.available == [] or (config.available and len(config.streams) == 1):
         problems.append(f"available: choose at least one of {chosen}; it takes a network of several modalities.")
     if config.recipe.stages == 1 and finetune is not None:
@@ -355,7 +396,19 @@ def fusion_identity(config: Config) -> Node:
         "data": config.data,
         "features": [[m, s.model_dump()] for m, s in config.streams.items()],
         "model": config.model,
-        "recipe": config.recipe.model_dump(exclude={"readings"}),
+        "recipe": config.recipe.model_dump(exclude={"readings", "baseline"}),
+        **shared_identity(config),
+    }
+
+
+def baseline_identity(config: Config) -> Node:
+    """Everything that decides the numbers of a compared method."""
+    recipe = config.recipe.baseline
+    return {
+        "data": config.data,
+        "features": [[m, s.model_dump()] for m, s in config.streams.items()],
+        "model": config.model,
+        "recipe": None if recipe is None else recipe.model_dump(),
         **shared_identity(config),
     }
 

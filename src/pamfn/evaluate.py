@@ -68,8 +68,8 @@ def configuration(
     if data_dir is not None:
         raw["paths"] = {**raw["paths"], "data_dir": data_dir}
     asked = {k: v for k, v in (("decoding", decoding), ("samples", samples)) if v is not None}
-    if asked and result["kind"] == "branch":
-        raise InputError("--decoding and --samples: a single branch decides nothing; give a fused run.")
+    if asked and result["kind"] in ("branch", "baseline"):
+        raise InputError("--decoding and --samples: this network decides nothing; give a fused run.")
     raw["model"] = {**raw["model"], **asked}
     return config.checked(raw)
 

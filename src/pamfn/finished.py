@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pamfn.config import ROOT, Config, branch_identity, evaluation_identity, fingerprint, fusion_identity
+from pamfn.config import (
+    ROOT,
+    Config,
+    baseline_identity,
+    branch_identity,
+    evaluation_identity,
+    fingerprint,
+    fusion_identity,
+)
 from pamfn.data.identity import present_checksums
 from pamfn.errors import InputError
 from pamfn.store import Run, find
@@ -15,13 +23,15 @@ log = logging.getLogger(__name__)
 ARCHIVE = ROOT / "experiments" / "results" / "runs"
 """Finished runs that are kept with the code, without their weights."""
 
-Kind = Literal["branch", "fusion", "missing"]
-"""A branch, a fused network, or a fused network scored with some modalities missing."""
+Kind = Literal["branch", "fusion", "missing", "baseline"]
+"""A branch, a fused network, a fused network scored with some modalities missing, or a compared method."""
 
 
 def wanted(config: Config) -> tuple[Kind, list[str]]:
-    """What the job asks for: with one modality its branch alone, else the fused network."""
+    """What the job asks for: with one modality its branch alone, else the fused network; or a compared method."""
     modalities = list(config.streams)
+    if config.is_baseline:
+        return "baseline", modalities
     if config.available is not None and set(config.available) != set(modalities):
         return "missing", modalities
     return ("branch" if len(modalities) == 1 else "fusion"), modalities
@@ -32,8 +42,11 @@ def locate(config: Config, kind: Kind, modalities: list[str], folder: Path | Non
     if kind == "branch":
         identity = branch_identity(config, modalities[0])
     else:
-        identity = fusion_identity(config) if kind == "fusion" else evaluation_identity(config)
+        identities = {"fusion": fusion_identity, "missing": evaluation_identity, "baseline": baseline_identity}
+        identity = identities[kind](config)
     label = f"{config.data.get('name')}-{'_'.join(modalities)}-seed{config.seed}"
+    if kind == "baseline":
+        label = f"{str(config.model['_target_']).rpartition('.')[2].lower()}-{label}"
     return find(folder or Path(config.paths.output_dir), kind, label, fingerprint(identity))
 
 

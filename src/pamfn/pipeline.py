@@ -1,10 +1,11 @@
-"""The two stages: a branch for every modality, then the fused network on top of them.
+"""The two stages: a branch for every modality, then the fused network on top of them; or a compared method alone.
 
 Every network is stored once, in a folder named by everything that decides its numbers. One that is there is read; one
 that was interrupted goes on; two processes that want the same one do not train it twice.
 """
 
 import logging
+import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors.torch import load_file
 from torch import nn
 
-from pamfn.config import Config, build
+from pamfn.config import Config, build, target
 from pamfn.data.module import ScoreDataModule
 from pamfn.data.videos import WholeVideos
 from pamfn.errors import InputError
@@ -27,6 +28,7 @@ from pamfn.results import Points, Trained, predictions_of, record_missing, recor
 from pamfn.store import Run, cannot_write
 from pamfn.training.callbacks import Progress, Record, ResumePoint, write_weights
 from pamfn.training.decisions import decision_counts
+from pamfn.training.latency import inference_ms
 from pamfn.training.loggers import open_logger
 from pamfn.training.regression import ScoreRegression
 
@@ -35,21 +37,29 @@ log = logging.getLogger(__name__)
 
 def data_module(config: Config) -> ScoreDataModule:
     """The data of a configuration, not yet read."""
-    stages = config.model.get("branch", {}).get("num_stages", 1)
     return build(
         config.data,
         features={m: s.model_dump() for m, s in config.streams.items()},
         data_dir=config.paths.data_dir,
         holdout=0.0 if config.protocol.refit else config.protocol.holdout,
-        min_segments=2 ** (stages - 1),
+        min_segments=min_segments(config),
         seed=config.seed,
     )
+
+
+def min_segments(config: Config) -> int:
+    """The shortest video that the network can take."""
+    if config.is_baseline:
+        return getattr(target(config.model, "model"), "min_segments", 1)
+    return 2 ** (config.model["branch"].get("num_stages", 1) - 1)
 
 
 def build_network(
     config: Config, kind: Kind, modalities: Sequence[str], branches: Mapping[str, Path] | None = None
 ) -> nn.Module:
-    """An untrained branch, or the fused network on untrained branches or on those of the given run folders."""
+    """An untrained network: a method, a branch, or the fused one on untrained or on the given run folders' branches."""
+    if kind == "baseline":
+        return build(config.model, widths={m: config.features[m].width for m in modalities})
     built = {m: build(config.model["branch"], width=config.features[m].width) for m in modalities}
     if kind == "branch":
         return built[modalities[0]]
@@ -70,7 +80,9 @@ def load_network(config: Config, folder: Path, weights: str = "selected") -> nn.
 
 def check_buildable(config: Config, kind: Kind, modalities: Sequence[str]) -> None:
     """Refuses numbers that the network or the trainer cannot be built with, before any data is read."""
-    place = "model"
+    recipe, shortest, place = getattr(config.recipe, kind), min_segments(config), "model"
+    if getattr(recipe, "crop", shortest) < shortest:
+        raise InputError(f"recipe.{kind}.crop: the network needs {shortest} segments or more, not {recipe.crop}.")
     try:
         with torch.device("meta"):
             build_network(config, kind, modalities)
@@ -124,6 +136,9 @@ class Pipeline:
             branches = {m: self.network("branch", [m]).path for m in modalities} if pretrained else {}
             with run.locked():
                 result = run.result()  # another process may have been faster
+                if result is None and getattr(self.config.recipe, kind) is None:
+                    solve(self.config, run, self.data.only(modalities))
+                    return run
                 if result is None:
                     fit(self.config, run, kind, self.data.only(modalities), epochs=epochs, branches=branches)
                     return run
@@ -133,8 +148,9 @@ class Pipeline:
 
     def epochs(self, kind: Kind, modalities: list[str]) -> int:
         """The recipe's epochs, or with `protocol.refit` as many as the hold-out protocol chose."""
-        if not self.config.protocol.refit:
-            return getattr(self.config.recipe, kind).epochs
+        recipe = getattr(self.config.recipe, kind)
+        if recipe is None or not self.config.protocol.refit:
+            return 1 if recipe is None else recipe.epochs
         protocol = self.config.protocol.model_copy(update={"refit": False})
         choosing = Pipeline(self.config.model_copy(update={"protocol": protocol}))
         result = choosing.network(kind, modalities).result()
@@ -149,7 +165,7 @@ def fit(
     started = time.time()
     recipe = getattr(config.recipe, kind)
     modalities = list(data.splits["train"].packed)
-    data.batch_size = recipe.batch_size
+    data.batch_size, data.crop = recipe.batch_size, getattr(recipe, "crop", data.crop)
     L.seed_everything(config.seed, verbose=False)  # seed, then build: the same numbers however the branches came
     network = build_network(config, kind, modalities, branches)
     module = ScoreRegression(
@@ -158,7 +174,7 @@ def fit(
         max_score=data.max_score,
         score_range=data.score_range,
         seed=config.seed,
-        **recipe.model_dump(exclude={"batch_size", "clip"}),
+        **recipe.model_dump(exclude={"batch_size", "crop", "clip"}),
     )
     record = Record(run, None if config.protocol.refit else config.protocol.select)
     title = f"{kind} {data.task} {'+'.join(modalities)} seed {config.seed}"
@@ -183,23 +199,60 @@ def fit(
             network.load_state_dict(load_file(run.file(f"{weights}.safetensors")))
             predictions[weights] = predictions_of(trainer, module, data)
             decisions = decisions or decision_counts(network, WholeVideos(data.splits["test"], batch_size=16))
-        folders = dict(branches)
-        trained = Trained(config, kind, modalities, network, record.curves, predictions, decisions, started, folders)
+        speed, folders = inference_ms(network, data.splits["test"], trainer), dict(branches)
+        trained = Trained(
+            config, kind, modalities, network, record.curves, predictions, decisions, started, folders, speed
+        )
         record_result(run, trained, data, logger)
     run.file("resume.ckpt").unlink(missing_ok=True)
 
 
-def scored(config: Config, folder: Path, weights: str, data: ScoreDataModule, split: str) -> Points:
-    """Points of a split's videos under a finished run's stored weights."""
-    data.evaluated = [split]
-    module = ScoreRegression(
-        load_network(config, folder, weights),
-        splits=[split],
+def solve(config: Config, run: Run, data: ScoreDataModule) -> None:
+    """Fits a method that takes no epochs, and fills its folder as `fit` does; its curves have one row.
+
+    Raises:
+        InputError: when it cannot be fitted to these videos.
+    """
+    started, modalities = time.time(), list(data.splits["train"].packed)
+    network = build_network(config, "baseline", modalities)
+    train = list(WholeVideos(data.splits["train"], batch_size=data.test_batch_size))
+    pooled = torch.cat([network.pooled(batch.features, batch.lengths) for batch in train])  # type: ignore[operator]
+    try:
+        network.solve(pooled, torch.cat([batch.target for batch in train]), config.seed)  # type: ignore[operator]
+    except ValueError as error:
+        raise InputError(f"model: cannot be fitted: {error}.") from error
+    module, record, trainer = evaluator(config, network, data), Record(run, None), trainer_of(config, logger=False)
+    tags = [data.task, *modalities, config.protocol.select]
+    settings = config.model_dump()
+    with open_logger(config.logger, run, kind="baseline", name=data.task, tags=tags, config=settings) as logger:
+        points = predictions_of(trainer, module, data)
+        seconds = time.time() - started
+        record.curves = [{"epoch": 0, "lr": 0.0, "seconds": seconds, "train/loss": math.nan, **module.metrics}]
+        record.write()
+        for weights in ("selected", "last"):
+            write_weights(run, f"{weights}.safetensors", network)
+        predictions = {"selected": points, "last": points}
+        speed = inference_ms(network, data.splits["test"], trainer)
+        trained = Trained(config, "baseline", modalities, network, record.curves, predictions, None, started, {}, speed)
+        record_result(run, trained, data, logger)
+
+
+def evaluator(config: Config, network: nn.Module, data: ScoreDataModule) -> ScoreRegression:
+    """What scores the evaluated splits with a network that is not trained."""
+    return ScoreRegression(
+        network,
+        splits=data.evaluated,
         max_score=data.max_score,
         score_range=data.score_range,
         seed=config.seed,
         epochs=1,
     )
+
+
+def scored(config: Config, folder: Path, weights: str, data: ScoreDataModule, split: str) -> Points:
+    """Points of a split's videos under a finished run's stored weights."""
+    data.evaluated = [split]
+    module = evaluator(config, load_network(config, folder, weights), data)
     trainer_of(config, logger=False).validate(module, datamodule=data, verbose=False)
     return module.predicted(split)
 

@@ -36,7 +36,7 @@ class Trained:
     """A training that ended.
 
     decisions: of the selected weights on the test set (`decision_counts`). started: seconds since the epoch.
-    branches: {modality: folder} of stage 1.
+    branches: {modality: folder} of stage 1. inference_ms: for one video (`pamfn.training.latency`).
     """
 
     config: Config
@@ -48,6 +48,7 @@ class Trained:
     decisions: list[list[int]] | None
     started: float
     branches: dict[str, Path]
+    inference_ms: float
 
 
 def predictions_of(trainer: L.Trainer, module: ScoreRegression, data: ScoreDataModule) -> dict[str, Points]:
@@ -123,6 +124,7 @@ def result_of(trained: Trained, data: ScoreDataModule, metrics: dict[str, dict[s
             "seconds_per_epoch": sorted(seconds)[len(seconds) // 2],
             "epochs": len(seconds),
         },
+        "inference_ms": trained.inference_ms,
         "peak_memory_mib": peak_memory_mib(),
         "config": config.model_dump(),
     }

@@ -142,7 +142,8 @@ def plan(sweep: Sweep) -> str:
 def hours(config: Config, known: Sequence[dict[str, Any]]) -> float | None:
     """By the median time of an epoch in finished runs of the same network, else of the same data; None without any."""
     kind, modalities = wanted(config)
-    if kind == "missing":
+    recipe = getattr(config.recipe, kind, None)
+    if recipe is None:  # scored or solved, not trained
         return 0.01
     like = [r for r in known if r["name"] == config.data.get("name") and r["kind"] == kind]
     like = [r for r in like if len(r["modalities"]) == len(modalities)] or like
@@ -150,4 +151,4 @@ def hours(config: Config, known: Sequence[dict[str, Any]]) -> float | None:
     if not like:
         return None
     seconds = median(r["times"]["seconds_per_epoch"] for r in like)
-    return seconds * getattr(config.recipe, kind).epochs / 3600
+    return seconds * recipe.epochs / 3600

@@ -1,6 +1,7 @@
 """The LightningModule that trains every network here to predict a score: branches, PAMFN, baselines."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import lightning as L
@@ -23,10 +24,11 @@ class ScoreNetwork(Protocol):
 
 
 class ScoreRegression(L.LightningModule):
-    """MSE on the normalised score; Spearman and the other metrics of every evaluated split after each epoch.
+    """MSE on the normalised score, and what the network adds to it; all metrics of every evaluated split each epoch.
 
     Args:
-        network: gives `.score` for `network(features, lengths)`, and may offer `decide` and `head_parameters`.
+        network: gives `.score` for `network(features, lengths)`, and may offer `decide`, `head_parameters` and
+            `added_loss`, which makes a scalar of its own output.
         splits: names of the validation loaders, in order.
         max_score: points of a score of 1. score_range: see `score_metrics`. seed: of dropout and decision noise.
         The rest is one stage's recipe (`StageRecipe`). The schedule and the noise of an epoch follow from its number
@@ -47,8 +49,9 @@ class ScoreRegression(L.LightningModule):
         lr_min: float = 5e-6,
         momentum: float = 0.9,
         weight_decay: float = 1e-4,
-        schedule: Literal["cosine", "none"] = "cosine",
+        schedule: Literal["cosine", "none", "steps"] = "cosine",
         head_lr_scale: float = 1.0,
+        drops: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["network"])
@@ -86,10 +89,12 @@ class ScoreRegression(L.LightningModule):
             clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val)
 
     def schedule(self, lr: float) -> Any:
-        """Factor on `lr` in an epoch: 1, or the cosine from 1 down to lr_min / lr."""
+        """Factor on `lr` in an epoch: 1, the cosine from 1 down to lr_min / lr, or a tenth for every drop so far."""
         epochs, floor = self.hparams["epochs"], self.hparams["lr_min"] / lr
         if self.hparams["schedule"] == "none":
             return lambda epoch: 1.0
+        if self.hparams["schedule"] == "steps":
+            return lambda epoch: 0.1 ** sum(epoch >= epochs - before_end for before_end in self.hparams["drops"])
         return lambda epoch: floor + (1 - floor) * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
     def forward(self, batch: Batch) -> Tensor:
@@ -100,7 +105,10 @@ class ScoreRegression(L.LightningModule):
         torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = F.mse_loss(self(batch).float(), batch.target)
+        output = self.network(batch.features, batch.lengths)
+        loss = F.mse_loss(output.score.float(), batch.target)
+        if hasattr(self.network, "added_loss"):
+            loss = loss + self.network.added_loss(output)  # type: ignore[operator]
         self.train_loss.update(loss.detach(), weight=len(batch.target))
         return loss
 
