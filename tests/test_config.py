@@ -13,8 +13,12 @@ from pamfn import config
 from pamfn.config import CONF, Config, branch_identity, checked, fingerprint, fusion_identity, let_checked_refuse
 from pamfn.errors import InputError
 
-GROUPS = {"ablation", "data", "experiment", "features", "logger", "model", "protocol", "recipe", "trainer"}
+GROUPS = {
+    *("ablation", "data", "experiment", "features", "logger", "model", "protocol", "recipe", "trainer"),
+    "recipe/baseline",
+}
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+METHODS = sorted(path.stem for path in (CONF / "recipe" / "baseline").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 NEEDS = {"features=in_data": "data=uiprmd"}
 """Options that go with another one only."""
@@ -69,7 +73,7 @@ def fusion(settings: Config) -> str:
 
 
 def test_every_group_of_options_is_known():
-    assert {path.parent.name for path in CONF.rglob("*.yaml") if path.parent != CONF} == GROUPS
+    assert {str(path.parent.relative_to(CONF)) for path in CONF.rglob("*.yaml") if path.parent != CONF} == GROUPS
     assert {path.name for path in CONF.glob("*.yaml")} == {"train.yaml"}
 
 
@@ -78,6 +82,15 @@ def test_every_option_composes(option: str):
     needed = [NEEDS[option]] if option in NEEDS else []
     added = f"+{option}" if option.startswith(("ablation=", "experiment=")) else option
     assert checked(composed(added, *needed)).streams
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_brings_its_own_recipe(method: str):
+    (model,) = (
+        path.stem for path in (CONF / "model").glob("*.yaml") if f"/recipe/baseline: {method}\n" in path.read_text()
+    )
+    chosen, default = (checked(composed(f"model={model}", *more)) for more in ([f"recipe/baseline={method}"], []))
+    assert chosen.recipe.baseline == default.recipe.baseline is not None
 
 
 @pytest.mark.parametrize("protocol", ["paper", "holdout"])

@@ -1,0 +1,101 @@
+"""`python -m benchmarks.ms_lstm`: MS-LSTM against the same network with its skip-LSTMs as plain loops over cells.
+
+CPU seconds of this process, one thread, taking turns: a training step on 32 crops of Fis-V length, a test pass over
+whole videos, and from both an epoch of Fis-V (400 videos to train on, 100 to test).
+"""
+
+import copy
+import os
+import statistics
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.timing import Row, compare
+from benchmarks.workloads import BATCH, Work, fisv_lengths, generated_videos, our_test
+from pamfn.models.baselines import MSLSTM
+from pamfn.models.baselines.skip_lstm import SkipLSTMs
+
+SEGMENTS = 130
+STEPS = 13
+"""Training steps of an epoch: 400 videos in batches of 32."""
+
+
+class PlainSkipLSTMs(SkipLSTMs):
+    """The skip-LSTMs as they are written down: one cell after the other, gradients left to autograd."""
+
+    def forward(self, x: Sequence[Tensor], steps: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
+        start = self.start(len(x), len(x[0]))
+        return tuple(self.loop(s, y, start[:, s], None if steps is None else steps[s]) for s, y in enumerate(x))
+
+    def loop(self, scale: int, x: Tensor, start: Tensor, steps: Tensor | None) -> Tensor:
+        """Last hidden state (b, d) of one scale."""
+        hidden, cell = start
+        probability, total = x.new_ones(len(x), 1), x.new_zeros(len(x), 1)
+        for t in range(x.shape[1]):
+            total = total + torch.minimum(probability, 1 - total)
+            gate = total.round()
+            if steps is not None:
+                gate = gate * (t < steps)[:, None]
+            new_hidden, new_cell = self.cell(scale, x[:, t], hidden, cell)
+            hidden = gate * new_hidden + (1 - gate) * hidden
+            cell = gate * new_cell + (1 - gate) * cell
+            new = (new_cell @ self.update[scale] + self.update_bias[scale]).sigmoid()
+            probability = gate * new + (1 - gate) * probability
+            total = (1 - gate) * total
+        return hidden
+
+    def cell(self, scale: int, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """The state after one step, if it is taken."""
+        gates = F.linear(x, self.input[scale], self.input_bias[scale])
+        gates = gates + F.linear(hidden, self.recurrent[scale], self.recurrent_bias[scale])
+        i, f, o, g = gates.chunk(4, dim=1)
+        cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+        return o.sigmoid() * cell.tanh(), cell
+
+
+def plain(network: MSLSTM) -> MSLSTM:
+    """A copy with plain loops."""
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, SkipLSTMs):
+            module.__class__ = PlainSkipLSTMs
+    return network
+
+
+def work(network: MSLSTM) -> Work:
+    """A network in training."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=5e-4, weight_decay=0.0, fused=True)
+    return Work(network, optimizer, lambda features: network(features).score)
+
+
+def rows() -> Iterator[Row]:
+    """The training step and the test pass."""
+    ours = MSLSTM(widths={"rgb": 1024})
+    sides = work(plain(ours)), work(ours)
+    batch = {"rgb": torch.randn(BATCH, SEGMENTS, 1024)}, torch.rand(BATCH)
+    steps = [lambda side=side: side.step(*batch) for side in sides]
+    yield compare(f"training step, {BATCH} x {SEGMENTS}", *steps, pairs=5, counted=False)
+    _, lengths, _ = fisv_lengths(os.environ.get("PAMFN_DATA_DIR"))
+    videos = generated_videos(lengths).modalities(["rgb"])
+    tests = [lambda side=side: our_test(side, videos) for side in sides]
+    yield compare(f"test pass, {len(lengths)} videos", *tests, pairs=3, counted=False)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    step, test = rows()
+    for row in (step, test):
+        print(f"{row.title}: {statistics.median(row.ratios()):.1f}x faster")
+    plain_epoch, our_epoch = (
+        STEPS * statistics.median(a) + statistics.median(b)
+        for a, b in ((step.reference, test.reference), (step.ours, test.ours))
+    )
+    print(f"epoch: {plain_epoch:.1f} s as plain loops, {our_epoch:.1f} s here, {plain_epoch / our_epoch:.1f}x faster")
+
+
+if __name__ == "__main__":
+    main()

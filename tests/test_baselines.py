@@ -1,0 +1,454 @@
+"""The compared methods: exact sizes, one score however a video is batched, what each refuses, what each learns."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks.ms_lstm import PlainSkipLSTMs, plain
+from composed import composed
+from pamfn import pipeline
+from pamfn.config import Config, baseline_identity, checked, fingerprint, fusion_identity
+from pamfn.errors import InputError
+from pamfn.models.attention import MultiheadAttention
+from pamfn.models.baselines import GDLT, MSLSTM, ActionNet, PooledSVR
+from pamfn.models.baselines.action_net import adjacency
+from pamfn.models.baselines.gdlt import DecoderLayer, EncoderLayer, hardest_triplet
+from pamfn.models.baselines.skip_lstm import SkipLSTMs
+from pamfn.store import Run
+
+ONE = {"rgb": 6}
+SMALL: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
+    "gdlt": (GDLT, {"widths": ONE, "d_model": 8, "hidden": 10, "feed_forward": 12}),
+    "action_net": (ActionNet, {"widths": {"rgb": 6, "static": 4}, "d_model": 8, "hidden": 6, "head_hidden": 5}),
+    "ms_lstm": (MSLSTM, {"widths": ONE, "embedding": 7, "hidden": 8, "attention_hidden": 5, "rows": 4, "reduced": 6}),
+    "svr": (PooledSVR, {"widths": {"rgb": 6, "audio": 4}}),
+}
+TRAINED = [name for name, (build, _) in SMALL.items() if not hasattr(build, "solve")]
+SETTINGS = {
+    "gdlt": "model.d_model=16 model.hidden=16 model.feed_forward=16 model.dropout=0.0",
+    "action_net": "model.d_model=16 model.hidden=16 model.head_dropout=0.0",
+    "ms_lstm": "model.embedding=16 model.hidden=16 model.rows=4",
+}
+"""A small network of every trained method without dropout."""
+
+
+def network(name: str, **chosen: Any) -> nn.Module:
+    """A small network with BatchNorm statistics that are not their defaults; the same weights every time."""
+    torch.manual_seed(0)
+    build, arguments = SMALL[name]
+    model = build(**arguments, **chosen)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d) and module.running_mean is not None and module.running_var is not None:
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            nn.init.normal_(parameter)
+    return model
+
+
+def videos(name: str, count: int, segments: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    widths = SMALL[name][1]["widths"]
+    return {m: torch.randn(count, segments, w, generator=generator) for m, w in widths.items()}
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("build", "widths", "total"),
+    [
+        (GDLT, {"rgb": 1024}, 3_163_396),
+        (ActionNet, {"rgb": 1024, "static": 2048}, 3_542_787),
+        (MSLSTM, {"rgb": 1024}, 2_661_508),
+        (MSLSTM, {"rgb": 4096}, 3_054_724),
+        (PooledSVR, {"rgb": 1024}, 1025),
+    ],
+)
+def test_a_method_is_as_large_as_its_authors(build: type[nn.Module], widths: dict[str, int], total: int):
+    assert parameters(build(widths=widths)) == total
+
+
+@pytest.mark.parametrize("name", SMALL)
+@torch.no_grad()
+def test_a_video_scores_the_same_alone_and_in_a_batch(name: str):
+    lengths = [14, 9, 8, 11]
+    features = videos(name, len(lengths), 16)
+    for x in features.values():
+        for row, length in enumerate(lengths):
+            x[row, length:] = 1e3
+    model = network(name).eval()
+    together = model(features, torch.tensor(lengths)).score
+    assert together.shape == (4,)
+    for row, length in enumerate(lengths):
+        alone = model({m: x[row : row + 1, :length] for m, x in features.items()}).score
+        torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_what_padding_holds_plays_no_part_in_training(name: str):
+    found = []
+    for filling in (0.0, 7.0):
+        features, lengths = videos(name, 3, 12), [12, 9, 8]
+        for x in features.values():
+            for row, length in enumerate(lengths):
+                x[row, length:] = filling
+        model = network(name).train()
+        torch.manual_seed(2)
+        output = model(features, torch.tensor(lengths))
+        loss = output.score.square().sum()
+        if hasattr(model, "added_loss"):
+            loss = loss + model.added_loss(output)
+        loss.backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        found.append([output.score.detach(), *model.buffers(), *gradients])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_part_of_a_method_learns(name: str):
+    model = network(name).train()
+    output = model(videos(name, 4, 12))
+    loss = (output.score - 0.5).square().sum()
+    if hasattr(model, "added_loss"):
+        loss = loss + model.added_loss(output)
+    loss.backward()
+    still = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert still == []
+
+
+@pytest.mark.parametrize(
+    ("build", "chosen", "told"),
+    [
+        (GDLT, {"widths": {"rgb": 6, "audio": 4}}, "GDLT reads one modality, not rgb, audio"),
+        (MSLSTM, {"widths": {"rgb": 6, "audio": 4}}, "MS-LSTM reads one modality, not rgb, audio"),
+        (GDLT, {"widths": ONE, "heads": 3}, "not divisible by 3 heads"),
+        (GDLT, {"widths": ONE, "grades": 1}, "grades is at least 2"),
+        (MSLSTM, {"widths": ONE, "score_scale": 0.0}, "score_scale is above 0"),
+        (ActionNet, {"widths": {"rgb": 1}}, "must be at least 2"),
+        (PooledSVR, {"widths": ONE, "costs": []}, "costs"),
+        (PooledSVR, {"widths": ONE, "folds": 1}, "folds"),
+    ],
+)
+def test_impossible_numbers_are_refused(build: type[nn.Module], chosen: dict[str, Any], told: str):
+    with pytest.raises(ValueError, match=told):
+        build(**chosen)
+
+
+@torch.no_grad()
+def test_transformer_layers_are_torchs():
+    """Ours against torch's post-norm layers with the same weights; dropout is off in evaluation mode."""
+    torch.manual_seed(0)
+    d, heads, hidden = 8, 2, 12
+    x, memory = torch.randn(3, 5, d), torch.randn(3, 9, d)
+    valid = torch.arange(9) < torch.tensor([9, 4, 6])[:, None]
+    encoder, theirs = (
+        EncoderLayer(d, heads, hidden, 0.5),
+        nn.TransformerEncoderLayer(d, heads, hidden, batch_first=True),
+    )
+    copy_attention(encoder.attention, theirs.self_attn)
+    copy_rest(encoder, theirs)
+    expected = theirs.eval()(memory, src_key_padding_mask=~valid)
+    found = encoder.eval()(memory, valid)
+    torch.testing.assert_close(found[valid], expected[valid], atol=1e-6, rtol=1e-5)
+    decoder, theirs = (
+        DecoderLayer(d, heads, hidden, 0.5),
+        nn.TransformerDecoderLayer(d, heads, hidden, batch_first=True),
+    )
+    copy_attention(decoder.self_attention, theirs.self_attn)
+    copy_attention(decoder.cross_attention, theirs.multihead_attn)
+    copy_rest(decoder, theirs)
+    expected = theirs.eval()(x, memory, memory_key_padding_mask=~valid)
+    torch.testing.assert_close(decoder.eval()(x, memory, valid), expected, atol=1e-6, rtol=1e-5)
+
+
+def copy_attention(ours: MultiheadAttention, theirs: nn.MultiheadAttention) -> None:
+    inputs = (ours.query, ours.key, ours.value)
+    theirs.in_proj_weight.copy_(torch.cat([layer.weight for layer in inputs]))
+    theirs.in_proj_bias.copy_(torch.cat([layer.bias for layer in inputs]))
+    theirs.out_proj.load_state_dict(ours.out.state_dict())
+
+
+def copy_rest(ours: nn.Module, theirs: nn.Module) -> None:
+    """Feed-forward layers and norms, which get weights that are not their defaults."""
+    theirs.get_submodule("linear1").load_state_dict(ours.get_submodule("feed_forward.0").state_dict())
+    theirs.get_submodule("linear2").load_state_dict(ours.get_submodule("feed_forward.3").state_dict())
+    for name, module in ours.named_children():
+        if isinstance(module, nn.LayerNorm):
+            module.weight.normal_()
+            theirs.get_submodule(name).load_state_dict(module.state_dict())
+
+
+def test_the_hardest_triplet_is_that_of_its_definition():
+    queries = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
+    flat, grade = queries.flatten(0, 1), [k for _ in range(3) for k in range(4)]
+    hinges = []
+    for i in range(12):
+        distance = [1 - float(torch.cosine_similarity(flat[i], flat[j], dim=0)) for j in range(12)]
+        positive = max(d for j, d in enumerate(distance) if grade[j] == grade[i])
+        negative = min(d for j, d in enumerate(distance) if grade[j] != grade[i])
+        hinges.append(max(0.0, positive - negative + 0.7))
+    assert float(hardest_triplet(queries, 0.7)) == pytest.approx(sum(hinges) / 12, abs=1e-5)
+
+
+def test_a_grade_that_alone_responds_is_the_score():
+    model = network("gdlt").eval()
+    assert isinstance(model, GDLT)
+    nn.init.zeros_(model.head.weight)
+    model.head.bias.data = torch.tensor([-30.0, -30.0, 30.0, -30.0])
+    torch.testing.assert_close(model(videos("gdlt", 2, 9)).score, torch.full((2,), 2 / 3))
+
+
+def test_the_graph_is_that_of_the_videos_own_length():
+    valid = torch.arange(6) < torch.tensor([6, 4])[:, None]
+    near = adjacency(valid)
+    for row, length in ((0, 6), (1, 4)):
+        position = torch.arange(float(length))
+        a = torch.exp(-(position[:, None] - position).abs())
+        scale = torch.diag(a.sum(1).pow(-0.5))
+        torch.testing.assert_close(near[row, :length, :length], scale @ a @ scale)
+        assert near[row, length:].abs().sum() == 0
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("random_start", [False, True])
+def test_the_skip_lstms_and_their_gradients_are_those_of_plain_loops(masked: bool, random_start: bool):
+    """In double precision; the update gate skips steps of some videos and not of others."""
+    torch.manual_seed(0)
+    ours = SkipLSTMs(3, 5, 6, random_start).double()
+    ours.update_bias.data.zero_()
+    ours.update.data.mul_(5)
+    for bias in (ours.input_bias, ours.recurrent_bias):
+        nn.init.normal_(bias)
+    x = [torch.randn(4, t, 5, dtype=torch.float64) for t in (11, 6, 2)]
+    steps = [torch.tensor([11, 8, 3, 9]), torch.tensor([6, 4, 1, 5]), torch.tensor([2, 1, 1, 2])]
+    found = []
+    for kind in (SkipLSTMs, PlainSkipLSTMs):
+        model = SkipLSTMs(3, 5, 6, random_start).double()
+        model.load_state_dict(ours.state_dict())
+        model.__class__ = kind
+        inputs = [y.clone().requires_grad_() for y in x]
+        torch.manual_seed(1)
+        states = model(inputs, steps if masked else None)
+        sum((i + 1) * state.sin().sum() for i, state in enumerate(states)).backward()
+        gradients = [p.grad for p in model.parameters() if p.requires_grad]
+        found.append([*states, *(y.grad for y in inputs), *gradients])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-9)
+
+
+@torch.no_grad()
+def test_a_skipped_step_leaves_the_state_as_it_was():
+    """With an update probability of .4 every second step is taken: the skipped ones may hold anything."""
+    torch.manual_seed(0)
+    model = SkipLSTMs(1, 3, 4)
+    model.update.zero_()
+    model.update_bias.fill_(torch.tensor(0.4).logit())
+    x = torch.randn(2, 7, 3)
+    other = x.clone()
+    other[:, 1::2] = 9.0
+    assert torch.equal(model([x])[0], model([other])[0])
+    other[:, 2] = 9.0
+    assert not torch.equal(model([x])[0], model([other])[0])
+
+
+@torch.no_grad()
+def test_ms_lstm_scores_as_with_plain_loops():
+    model = network("ms_lstm").eval()
+    assert isinstance(model, MSLSTM)
+    features, lengths = videos("ms_lstm", 3, 20), torch.tensor([20, 8, 13])
+    torch.testing.assert_close(model(features, lengths).score, plain(model)(features, lengths).score)
+
+
+@torch.no_grad()
+def test_only_random_states_make_a_score_random():
+    features = videos("ms_lstm", 2, 12)
+    for random_start in (False, True):
+        model = network("ms_lstm", random_start=random_start).eval()
+        assert torch.equal(model(features).score, model(features).score) != random_start
+
+
+def test_a_score_scale_divides_the_penalty_as_it_does_the_squared_error():
+    model, scaled = network("ms_lstm"), network("ms_lstm", score_scale=45.0)
+    features = videos("ms_lstm", 3, 12)
+    (one, other) = (m.eval()(features) for m in (model, scaled))
+    torch.testing.assert_close(one.score, 45 * other.score)
+    torch.testing.assert_close(model.added_loss(one), 45**2 * scaled.added_loss(other))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("pool", ["mean", "max"])
+@pytest.mark.parametrize("normalise", ["none", "l2", "standardise"])
+def test_a_solved_svr_knows_a_linear_score_and_keeps_it(pool: Any, normalise: Any):
+    pytest.importorskip("sklearn")
+    generator = torch.Generator().manual_seed(0)
+    features = {"rgb": torch.randn(60, 9, 6, generator=generator) + torch.randn(60, 1, 6, generator=generator)}
+    model = PooledSVR(widths=ONE, pool=pool, normalise=normalise, epsilon=0.01)
+    pooled = model.pooled(features)
+    target = pooled @ torch.linspace(-1, 1, 6) / 10 + 0.5
+    model.solve(pooled, target, seed=0)
+    again = PooledSVR(widths=ONE, pool=pool, normalise=normalise)
+    again.load_state_dict(model.state_dict())
+    torch.testing.assert_close(again(features).score, target, atol=0.03, rtol=0)
+    assert any(float(again.get_buffer("cost")) == pytest.approx(cost) for cost in model.costs)
+
+
+def test_too_few_videos_for_the_folds_are_refused():
+    with pytest.raises(ValueError, match="5 folds need as many videos, not 3"):
+        PooledSVR(widths=ONE).solve(torch.zeros(3, 6), torch.zeros(3), seed=0)
+
+
+SCHEDULES = {
+    "gdlt": {"rg_ball": 250, "rg_clubs": 400, "rg_hoop": 500, "rg_ribbon": 150, "fisv_tes": 320, "fisv_pcs": 400},
+    "action_net": {"rg_ball": 400, "rg_clubs": 300, "rg_hoop": 500, "rg_ribbon": 300, "fisv_tes": 300, "fisv_pcs": 300},
+    "ms_lstm": dict.fromkeys(("rg_ball", "rg_clubs", "rg_hoop", "rg_ribbon", "fisv_tes", "fisv_pcs"), 300),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_an_experiment_leaves_a_method_its_own_schedule(name: str):
+    for experiment, epochs in SCHEDULES[name].items():
+        settings = checked(composed(f"+experiment={experiment}", f"model={name}"))
+        assert settings.recipe.baseline is not None
+        assert settings.recipe.baseline.epochs == epochs
+        assert settings.recipe.baseline.crop == (68 if experiment.startswith("rg") else 124)
+        assert list(settings.streams) == ["rgb"]
+
+
+def test_gdlt_on_fisv_has_the_numbers_that_are_known():
+    fisv, rg = (checked(composed(f"+experiment={e}", "model=gdlt")).model for e in ("fisv_pcs", "rg_hoop"))
+    assert (fisv["dropout"], fisv["triplet"]) == (0.7, 0.5)
+    assert (rg["dropout"], rg["triplet"]) == (0.3, 1.0)
+
+
+def test_a_methods_name_holds_all_that_decides_its_numbers_and_nothing_of_pamfns():
+    base = ["+experiment=fisv_tes", "model=gdlt"]
+    more = ["recipe.baseline.lr=0.02", "recipe.baseline.crop=100", "model.margin=0.5", "seed=1", "modalities=[audio]"]
+    names = {fingerprint(baseline_identity(checked(composed(*base, word)))) for word in more}
+    plain_name = fingerprint(baseline_identity(checked(composed(*base))))
+    assert len({*names, plain_name}) == len(more) + 1
+    for word in ("recipe.fusion.lr=0.1", "recipe=paper", "logger=csv"):
+        assert fingerprint(baseline_identity(checked(composed(*base, word)))) == plain_name
+
+
+def test_what_methods_are_trained_by_names_no_other_network():
+    plain_name, other = (
+        fingerprint(fusion_identity(checked(composed(*words)))) for words in ([], ["+recipe/baseline=gdlt"])
+    )
+    assert plain_name == other
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["model=gdlt", "~recipe.baseline"], "recipe.baseline: missing; choose one, e.g. recipe/baseline=gdlt."),
+        (["model=gdlt", "available=[rgb]"], "available: takes a network of branches, e.g. model=pamfn."),
+        (["model=gdlt", "model._target_=pamfn.models.PAMFN"], "model.branch: needs a _target_"),
+        (["model._target_=pamfn.models.baselines.ActionNet"], "model.branch: no such setting; this model has no"),
+    ],
+)
+def test_what_does_not_go_with_a_method_is_refused(arguments: list[str], sentence: str):
+    with pytest.raises(InputError) as error:
+        checked(composed(*arguments))
+    assert any(problem.startswith(sentence) for problem in error.value.problems), error.value.problems
+
+
+Job = Callable[..., Config]
+
+
+@pytest.fixture
+def job(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """`job("gdlt", "seed=1")`: a small configuration on eight training and six test videos of eight segments each."""
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    labels = data / "FISV" / "train.txt"
+    labels.write_text("\n".join(labels.read_text().splitlines()[:8]) + "\n")
+    for file in (data / "features").glob("FISV_*.npy"):
+        arrays = {v: x[:8] for v, x in np.load(file, allow_pickle=True).item().items()}
+        np.save(file, np.array(arrays, dtype=object), allow_pickle=True)
+    for name in ("plot_curves", "plot_predictions"):
+        monkeypatch.setattr(f"pamfn.results.{name}", lambda path, *a, **k: path.touch())
+    always = (
+        *(f"paths.data_dir={data}", f"paths.output_dir={tmp_path / 'runs'}", "features.rgb.width=6", "logger=csv"),
+        *("features.flow.width=5", "features.audio.width=4", "protocol=paper", "trainer.accelerator=cpu"),
+    )
+
+    def made(name: str, *more: str) -> Config:
+        small = SETTINGS[name].split() if name in SETTINGS else []
+        trained = ["recipe.baseline.crop=8", "recipe.baseline.epochs=2"] if small else []
+        return checked(composed("data=fisv_tes", f"model={name}", *always, *small, *trained, *more))
+
+    return made
+
+
+def result(run: Run) -> dict[str, Any]:
+    found = run.result()
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_eight_videos_are_learned_by_heart(name: str, job: Job):
+    from pamfn.evaluate import configuration, rescored
+
+    quicker = ["recipe.baseline.epochs=150", "recipe.baseline.optimizer=adamw", "recipe.baseline.lr=0.005"]
+    learned = pipeline.run_job(
+        job(name, *quicker, "recipe.baseline.schedule=cosine", "recipe.baseline.head_lr_scale=1.0")
+    )
+    scored = rescored(configuration(result(learned), None, None, None), learned.path, "train", "last")
+    assert scored["pearson"] > 0.99
+
+
+@pytest.mark.parametrize("name", [*SETTINGS, "svr"])
+def test_a_method_leaves_the_same_folder_as_every_network_and_is_found_again(
+    name: str, job: Job, monkeypatch: pytest.MonkeyPatch
+):
+    from pamfn.evaluate import evaluate
+
+    if name == "svr":
+        pytest.importorskip("sklearn")
+    run = pipeline.run_job(job(name))
+    assert run.path.parent.name == "baseline"
+    assert {p.name for p in run.path.iterdir()} == {
+        *("result.json", "predictions.csv", "curves.csv", "curves.png", "predictions.png"),
+        *("selected.safetensors", "last.safetensors", ".lock"),
+    }
+    found = result(run)
+    assert (found["kind"], found["modalities"], found["branches"]) == ("baseline", ["rgb"], {})
+    assert found["inference_ms"] > 0
+    assert len(run.file("predictions.csv").read_text().splitlines()) == 1 + 2 * 6
+    for weights in ("selected", "last"):
+        assert evaluate(run.path, "test", weights, None, None, None) == []
+    for how in ("fit", "solve"):
+        monkeypatch.setattr(pipeline, how, lambda *a, **k: pytest.fail("trained again"))
+    assert pipeline.run_job(job(name)).path == run.path
+
+
+def test_a_method_is_refitted_for_the_epochs_that_the_hold_out_protocol_chose(job: Job):
+    again = ("protocol=holdout", "protocol.holdout=0.25", "protocol.refit=true")
+    refit = result(pipeline.run_job(job("gdlt", *again, "recipe.baseline.epochs=3")))
+    chosen = result(pipeline.run_job(job("gdlt", *again[:2], "recipe.baseline.epochs=3")))
+    assert refit["times"]["epochs"] == chosen["metrics"]["holdout"]["epoch"] + 1
+
+
+def test_a_crop_shorter_than_the_network_needs_is_refused_before_data_is_read(job: Job):
+    with pytest.raises(InputError, match=r"recipe.baseline.crop: the network needs 8 segments or more, not 7"):
+        pipeline.run_job(job("ms_lstm", "recipe.baseline.crop=7", "paths.data_dir=nowhere"))
+
+
+def test_a_second_modality_is_refused_with_what_to_choose(job: Job):
+    with pytest.raises(InputError, match=r"GDLT reads one modality, not rgb, audio: choose e.g. modalities=\[rgb\]"):
+        pipeline.run_job(job("gdlt", "modalities=[rgb,audio]"))
+
+
+def test_the_rate_falls_to_a_tenth_at_every_drop(job: Job):
+    run = pipeline.run_job(job("action_net", "recipe.baseline.epochs=5", "recipe.baseline.drops=[3,1]"))
+    rates = [float(line.split(",")[1]) for line in run.file("curves.csv").read_text().splitlines()[1:]]
+    assert rates == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4])
