@@ -106,7 +106,7 @@ def test_what_padding_holds_plays_no_part_in_training(name: str):
         output = model(features, torch.tensor(lengths))
         loss = output.score.square().sum()
         if hasattr(model, "added_loss"):
-            loss = loss + model.added_loss(output)
+            loss = loss + model.added_loss(output)  # type: ignore[operator]
         loss.backward()
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         found.append([output.score.detach(), *model.buffers(), *gradients])
@@ -120,7 +120,7 @@ def test_every_part_of_a_method_learns(name: str):
     output = model(videos(name, 4, 12))
     loss = (output.score - 0.5).square().sum()
     if hasattr(model, "added_loss"):
-        loss = loss + model.added_loss(output)
+        loss = loss + model.added_loss(output)  # type: ignore[operator]
     loss.backward()
     still = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert still == []
@@ -239,7 +239,7 @@ def test_the_skip_lstms_and_their_gradients_are_those_of_plain_loops(masked: boo
         inputs = [y.clone().requires_grad_() for y in x]
         torch.manual_seed(1)
         states = model(inputs, steps if masked else None)
-        sum((i + 1) * state.sin().sum() for i, state in enumerate(states)).backward()
+        torch.stack([(i + 1) * state.sin().sum() for i, state in enumerate(states)]).sum().backward()
         gradients = [p.grad for p in model.parameters() if p.requires_grad]
         found.append([*states, *(y.grad for y in inputs), *gradients])
     for one, other in zip(*found, strict=True):
