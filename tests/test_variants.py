@@ -154,9 +154,10 @@ def test_unranked_decisions_enable_each_fusionnet_on_its_own():
 def test_where_unranked_decisions_disable_everything_nothing_is_fused():
     model = pamfn(policy="unranked").eval()
     for stage in model.stages:
-        policy = stage.fusion.policy  # type: ignore[union-attr]
-        policy[-1].weight.zero_()
-        policy[-1].bias.copy_(torch.tensor([0.0, 1.0] * K))
+        *_, last = stage.get_submodule("fusion.policy").children()
+        assert isinstance(last, nn.Linear)
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([0.0, 1.0] * K))
     output = model(videos())
     assert all((stage.decision == 0).all() and (stage.cross_modal == 0).all() for stage in output.stages)
 
@@ -172,7 +173,7 @@ def test_late_fusions_are_what_the_paper_says():
     features = videos()
     for fusion in LATE:
         model = late(fusion).eval()
-        x = torch.stack([model.branches[m].maps(features[m])[-1].squeeze(1) for m in WIDTHS], dim=1)  # (b, m, d)
+        x = model.branches(features)[-1].squeeze(1)  # (b, m, d)
         if fusion == "average":
             fused = x.mean(1)
         elif fusion == "concat":
