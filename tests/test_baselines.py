@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from benchmarks.ms_lstm import PlainSkipLSTMs, plain
 from composed import composed
 from pamfn import pipeline
-from pamfn.config import Config, baseline_identity, checked, fingerprint, fusion_identity
+from pamfn.config import checked
 from pamfn.errors import InputError
+from pamfn.identity import baseline_identity, fingerprint, fusion_identity
 from pamfn.models.attention import MultiheadAttention
 from pamfn.models.baselines import GDLT, MSLSTM, ActionNet, PooledSVR
 from pamfn.models.baselines.action_net import adjacency
 from pamfn.models.baselines.gdlt import DecoderLayer, EncoderLayer, hardest_triplet
 from pamfn.models.baselines.skip_lstm import SkipLSTMs
+from pamfn.schema import Config
 from pamfn.store import Run
 
 ONE = {"rgb": 6}

@@ -10,8 +10,10 @@ from omegaconf import OmegaConf
 
 from composed import composed
 from pamfn import config
-from pamfn.config import CONF, Config, branch_identity, checked, fingerprint, fusion_identity, let_checked_refuse
+from pamfn.config import CONF, checked, let_checked_refuse
 from pamfn.errors import InputError
+from pamfn.identity import branch_identity, fingerprint, fusion_identity
+from pamfn.schema import Config
 
 GROUPS = {
     *("ablation", "data", "experiment", "features", "logger", "model", "protocol", "recipe", "trainer"),

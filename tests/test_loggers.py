@@ -9,9 +9,9 @@ import pytest
 
 from composed import small
 from pamfn import pipeline
-from pamfn.config import Logger
 from pamfn.data.synthetic import write_synthetic
 from pamfn.errors import InputError
+from pamfn.schema import Logger
 from pamfn.store import Run
 from pamfn.training.loggers import mode_of
 from wandb_files import Records, merged, records

@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from conftest import RunCli
-from pamfn.config import EXPERIMENTS, Config, Table
+from pamfn.config import EXPERIMENTS
 from pamfn.errors import InputError
 from pamfn.evaluation.cells import AVERAGES, COLUMNS, Measured, misprinted, ordered
 from pamfn.evaluation.metrics import METRICS, fisher_mean, score_metrics
 from pamfn.evaluation.protocol_tables import protocols
 from pamfn.evaluation.tables import BuiltTable, Layout, build_table, number
 from pamfn.finished import every_run, locate, readable, wanted
+from pamfn.schema import Config, Table
 from pamfn.store import Run
 from pamfn.sweep import Job, sweep_of, table_names
 from pamfn.tables import build, paper_figures

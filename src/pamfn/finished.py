@@ -5,17 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pamfn.config import (
-    ROOT,
-    Config,
-    baseline_identity,
-    branch_identity,
-    evaluation_identity,
-    fingerprint,
-    fusion_identity,
-)
+from pamfn.config import ROOT
 from pamfn.data.identity import present_checksums
 from pamfn.errors import InputError
+from pamfn.identity import baseline_identity, branch_identity, evaluation_identity, fingerprint, fusion_identity
+from pamfn.schema import Config
 from pamfn.store import Run, find
 
 log = logging.getLogger(__name__)

@@ -19,13 +19,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors.torch import load_file
 from torch import nn
 
-from pamfn.config import Config, build, target
 from pamfn.data.module import ScoreDataModule
 from pamfn.data.videos import WholeVideos
 from pamfn.errors import InputError
 from pamfn.finished import Kind, locate, refuse_changed_data, wanted
 from pamfn.results import Points, Trained, predictions_of, record_missing, record_result
+from pamfn.schema import Config
 from pamfn.store import Run, cannot_write
+from pamfn.targets import build, target
 from pamfn.training.callbacks import Progress, Record, ResumePoint, write_weights
 from pamfn.training.decisions import decision_counts
 from pamfn.training.latency import inference_ms

@@ -17,11 +17,12 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 from torch import nn
 
-from pamfn.config import ROOT, Config
+from pamfn.config import ROOT
 from pamfn.data.module import ScoreDataModule
 from pamfn.evaluation.figures import plot_curves, plot_predictions
 from pamfn.evaluation.metrics import score_metrics
 from pamfn.evaluation.protocols import summary
+from pamfn.schema import Config
 from pamfn.store import Run, write_text
 from pamfn.training.regression import ScoreRegression
 

@@ -14,9 +14,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from pamfn.config import CONF, EXPERIMENTS, Config, Table, let_checked_refuse, parsed, register, resolved
+from pamfn.config import CONF, EXPERIMENTS, let_checked_refuse, parsed, register, resolved
 from pamfn.errors import InputError
 from pamfn.finished import every_run, finished, locate, readable, wanted
+from pamfn.schema import Config, Table
 from pamfn.store import Run
 
 

@@ -20,7 +20,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
 from pamfn import config
-from pamfn.config import CONF, EXPERIMENTS, Config, Table, let_checked_refuse, parsed, resolved
+from pamfn.config import CONF, EXPERIMENTS, let_checked_refuse, parsed, resolved
 from pamfn.errors import InputError
 from pamfn.evaluation.cells import COLUMNS, Measured, Place, ordered
 from pamfn.evaluation.metrics import METRICS, score_metrics
@@ -28,6 +28,7 @@ from pamfn.evaluation.protocol_tables import protocols
 from pamfn.evaluation.tables import REFERENCE, BuiltTable, Format, Layout, build_table, page
 from pamfn.finished import every_run, finished, readable
 from pamfn.provenance import provenance
+from pamfn.schema import Config, Table
 from pamfn.store import Run, cannot_write
 from pamfn.summary import MEANING
 from pamfn.sweep import Job, Sweep, sweep_of

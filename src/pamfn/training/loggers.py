@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
-from pamfn.config import Logger
+from pamfn.schema import Logger
 from pamfn.store import Run
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,151 @@
+"""What can be chosen: the schema of the configuration, but for the arguments of its `_target_`s."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Node = dict[str, Any]
+"""A `_target_` and its arguments, checked against the target's signature."""
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Strict(BaseModel):
+    """No unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Paths(Strict):
+    """Where data is read and results are written."""
+
+    data_dir: str
+    output_dir: str
+
+
+class Stream(Strict):
+    """One modality: the extractor in its file name and the width of its features."""
+
+    extractor: str
+    width: int = Field(gt=0)
+
+
+class StageRecipe(Strict):
+    """How one stage is trained. `clip`: largest gradient norm. `head_lr_scale`: the head's rate over the others'."""
+
+    optimizer: Literal["sgd", "adamw"]
+    lr: float = Field(gt=0)
+    lr_min: float = Field(ge=0)
+    momentum: Fraction
+    weight_decay: float = Field(ge=0)
+    schedule: Literal["cosine", "none"]
+    epochs: int = Field(gt=0)
+    batch_size: int = Field(gt=1)
+    clip: Annotated[float, Field(gt=0)] | None
+    head_lr_scale: float = Field(gt=0)
+
+
+class BaselineRecipe(StageRecipe):
+    """How a compared method is trained. `crop`: segments of a training crop.
+
+    schedule `steps`: the rate falls to a tenth each of `drops` epochs before the end.
+    """
+
+    schedule: Literal["cosine", "none", "steps"]  # type: ignore[assignment]
+    crop: int = Field(gt=0)
+    drops: list[int] = []
+
+
+class Readings(Strict):
+    """Where text and released code differ about the network (NOTES.md); `conf/model` takes them from here."""
+
+    double_negation: bool
+    policy_layers: Literal[1, 2]
+    decoding: Literal["argmax", "sample", "mean"]
+    frozen: Literal["eval", "train"]
+    temperature: Literal["positive", "unconstrained"]
+    shared_attention: bool
+
+
+class Recipe(Strict):
+    """How both stages are trained. stages: 2, or 1 to train everything from scratch together by `fusion`.
+
+    baseline: instead of these, for a model without branches; None for one that is solved and not trained.
+    """
+
+    stages: Literal[1, 2]
+    branch: StageRecipe
+    fusion: StageRecipe
+    baseline: BaselineRecipe | None = None
+    readings: Readings
+
+
+class Protocol(Strict):
+    """How the reported epoch is chosen.
+
+    select: `test` (best on the test set, as published) or `holdout` (best on a part of train). holdout: that part.
+    refit: train on all of train for the chosen number of epochs, then test that.
+    """
+
+    select: Literal["test", "holdout"]
+    holdout: Fraction
+    refit: bool
+
+
+class Logger(Strict):
+    """Weights & Biases; the curves are always written to the run folder. mode: `auto` is offline without an account."""
+
+    wandb: bool
+    project: str
+    entity: str | None
+    group: str | None
+    tags: list[str]
+    mode: Literal["auto", "online", "offline"]
+
+
+class Table(Strict):
+    """A table of the paper as a sweep over `hydra.sweeper.params`.
+
+    source: where in the paper. reference: file of the paper's figures in experiments/reference. row, column: the swept
+    settings. rows: {value of the row's setting: its name in the table and in the reference}. full: the row that the
+    others are compared with. side_by_side: what stands before the comma in a row's name is shown as a column.
+    """
+
+    name: str
+    title: str
+    source: str
+    reference: str | None
+    row: str
+    column: str
+    rows: dict[str, str]
+    full: str | None
+    side_by_side: bool = False
+
+
+class Config(Strict):
+    """One job: both stages, or one branch when a single modality is chosen."""
+
+    seed: int = Field(ge=0)
+    table: Table | None
+    modalities: list[str] | None
+    available: list[str] | None
+    threads: Annotated[int, Field(gt=0)] | None
+    resume_seconds: float = Field(ge=0)
+    paths: Paths
+    data: Node
+    features: dict[str, Stream]
+    model: Node
+    recipe: Recipe
+    protocol: Protocol
+    trainer: Node
+    logger: Logger
+
+    @property
+    def streams(self) -> dict[str, Stream]:
+        """The chosen modalities, in the order of the features."""
+        return {m: s for m, s in self.features.items() if self.modalities is None or m in self.modalities}
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether the model is trained in one piece: it takes feature widths, not branches."""
+        return "branch" not in self.model
