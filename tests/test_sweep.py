@@ -10,10 +10,10 @@ from omegaconf import OmegaConf
 from composed import SMALL
 from conftest import RunCli
 from pamfn.archive import archive
-from pamfn.config import CONF, EXPERIMENTS
+from pamfn.config import CONF, EXPERIMENTS, table_names
 from pamfn.errors import InputError
 from pamfn.store import Run
-from pamfn.sweep import Job, plan, sweep_of, table_names
+from pamfn.sweep import Job, plan, sweep_of
 from wandb_files import merged, records
 
 CELLS = ["rg_ball", "rg_clubs", "rg_hoop", "rg_ribbon", "fisv_tes", "fisv_pcs"]
@@ -81,7 +81,7 @@ def test_a_sweep_goes_on_after_a_failure_and_trains_only_what_is_missing(run_cli
     words = jobs(run_cli, "fusion_stages", "+ablation=first_stage,no_such_row,full")
     refused = run_cli(words)
     assert refused.returncode == 1  # before anything is trained
-    assert "no_such_row" in refused.stderr
+    assert refused.stderr == "error: fusion_stages: In 'train': Could not find 'ablation/no_such_row'\n"
 
     words[-1] = "+ablation=first_stage,full"
     broken = tmp_path / "runs" / "fusion"
@@ -89,7 +89,7 @@ def test_a_sweep_goes_on_after_a_failure_and_trains_only_what_is_missing(run_cli
     assert first.returncode == 1
     assert "2 jobs of the sweep failed; the rest is done:" in first.stdout
     assert "error: model: cannot be built with these settings: fusion_stages is 1 to 3" in first.stdout
-    (log, _) = sorted((tmp_path / "runs" / "sweeps").glob("*/failed/*.log"))
+    (log, _) = sorted((tmp_path / "runs" / "sweeps").glob("*/failed/*/*.log"))
     command, _, traceback = log.read_text().partition("\n\n")
     assert command.startswith("python -m pamfn.train -m ")
     assert "Traceback" in traceback
@@ -138,8 +138,33 @@ def test_a_table_alone_or_an_empty_plan_is_refused(run_cli: RunCli):
     alone = run_cli(["train", "+table=fusionnets"])
     assert (alone.returncode, alone.stdout) == (1, "")
     assert alone.stderr == "error: table=fusionnets is a sweep of many runs: add -m (and --dry to only list them).\n"
+    for tables in (["+table=fusionnets,decoders"], ["+table=fusionnets", "+table=decoders"]):
+        several = run_cli(["train", "-m", *tables])
+        assert (several.returncode, several.stderr) == (1, "error: +table=fusionnets,decoders: one table at a time.\n")
     dry = run_cli(["train", "--dry"])
     assert (dry.returncode, dry.stderr) == (1, "error: --dry lists the runs of one table: add +table=NAME.\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["recipe.fusion.lr=1e-3,1e-4"], "2 runs for full, fisv_tes, seed 0: something else is swept too. "),
+        (["seed=-1"], "seed: input should be a whole number from 0 on, found '-1'."),
+        (["seed=abc"], "seed: input should be a whole number from 0 on, found 'abc'."),
+    ],
+)
+def test_what_would_be_lost_in_a_cell_is_refused(words: list[str], sentence: str):
+    with pytest.raises(InputError) as error:
+        sweep_of("fusionnets", ["+experiment=fisv_tes", "+ablation=full", "seed=0", *words])
+    assert str(error.value).startswith(sentence)
+
+
+def test_a_combination_that_cannot_be_leaves_the_others():
+    words = ["+experiment=fisv_tes,uiprmd", "seed=0", "model.finetune=[audio]", "+ablation=full"]
+    sweep = sweep_of("fusionnets", words)
+    assert [job.column for job in sweep.jobs] == ["fisv_tes"]
+    (problem,) = sweep.problems
+    assert problem.startswith("model.finetune: audio not among the modalities: vicon_positions, ")
 
 
 def only_job(tmp_path: Path, *words: str) -> Job:
@@ -179,11 +204,13 @@ def test_the_plan_counts_what_is_missing_by_what_like_runs_took(tmp_path: Path, 
     monkeypatch.setattr("pamfn.finished.ARCHIVE", tmp_path / "archive")
     sweep_words = [f"paths.output_dir={tmp_path / 'runs'}", f"paths.data_dir={tmp_path}", "+experiment=uiprmd"]
     sweep = sweep_of("fusion_stages", ["+ablation=full", *sweep_words])
-    assert plan(sweep).endswith("0 of 3 done; the others need about 0.0 h of one thread, and 3 of unknown cost.")
+    nothing = "0 of 3 done; the others need about 0.0 h of one thread, and 12 networks of unknown cost."
+    assert plan(sweep).endswith(nothing)
     sweep.jobs[0].run.path.mkdir(parents=True)
     sweep.jobs[0].run.write_result(finished_like(sweep.jobs[0]))
     sweep.jobs[1].run.path.mkdir(parents=True)
     sweep.jobs[1].run.file("result.json").write_text('{"metrics": {"la')
     told = plan(sweep_of("fusion_stages", ["+ablation=full", *sweep_words]))
     assert "unreadable: " in told
-    assert told.endswith("1 of 3 done; the others need about 1.2 h of one thread.")  # 2 x 60 epochs of 36 s
+    # 60 epochs of 36 s for the third seed (the second has an unreadable result) and six branches
+    assert told.endswith("1 of 3 done; the others need about 0.6 h of one thread, and 6 networks of unknown cost.")

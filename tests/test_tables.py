@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from conftest import RunCli
-from pamfn.config import EXPERIMENTS
+from pamfn.config import EXPERIMENTS, table_names
 from pamfn.errors import InputError
 from pamfn.evaluation.cells import AVERAGES, COLUMNS, Measured, misprinted, ordered
 from pamfn.evaluation.metrics import METRICS, fisher_mean, score_metrics
@@ -27,7 +27,7 @@ from pamfn.evaluation.tables import BuiltTable, Layout, build_table, number
 from pamfn.finished import every_run, locate, readable, wanted
 from pamfn.schema import Config, Table
 from pamfn.store import Run
-from pamfn.sweep import Job, sweep_of, table_names
+from pamfn.sweep import Job, sweep_of
 from pamfn.tables import build, paper_figures
 from wandb_files import merged, records
 

@@ -1,13 +1,12 @@
 """`python -m pamfn.archive RUN ...`: keeps finished runs with the code, as results and predictions without weights."""
 
 import argparse
-import shutil
 from pathlib import Path
 
 from pamfn import config
 from pamfn.errors import InputError
 from pamfn.finished import ARCHIVE
-from pamfn.store import Run
+from pamfn.store import Run, write_text
 
 PATHS = {"data_dir": "data", "output_dir": "runs"}
 """What an archived result says of its folders, whatever the machine it ran on."""
@@ -19,24 +18,37 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=ARCHIVE, help=f"default: {ARCHIVE.relative_to(config.ROOT)}")
     arguments = parser.parse_args()
     try:
-        copies = [archive(Run(folder.resolve()), arguments.to) for folder in arguments.runs]
+        runs = [checked(Run(folder.resolve())) for folder in arguments.runs]
+        for run in runs:
+            archive(run, arguments.to)
     except InputError as error:
         config.refuse(error)
-    print(f"{len(copies)} runs are in {arguments.to}")
+    print(f"{len(runs)} runs are in {arguments.to}")
+
+
+def checked(run: Run) -> Run:
+    """The run, if all that is kept of it is there.
+
+    Raises:
+        InputError: when it is not finished or its result cannot be trusted.
+    """
+    if run.result() is None:
+        raise InputError(f"{run.path} is not a finished run: it has no result.json. Give folders like runs/fusion/*.")
+    if not run.file("predictions.csv").is_file():
+        raise InputError(f"{run.path} has no predictions.csv. Remove the folder and run it again.")
+    return run
 
 
 def archive(run: Run, to: Path = ARCHIVE) -> Run:
-    """Copies a finished run's result and predictions to `<to>/<kind>/<folder>`.
+    """Copies a finished run's result and predictions to `<to>/<kind>/<folder>`, in the place of an earlier copy.
 
     Raises:
         InputError: when the run is not finished or its result cannot be trusted.
     """
-    result = run.result()
-    if result is None:
-        raise InputError(f"{run.path} is not a finished run: it has no result.json. Give folders like runs/fusion/*.")
+    result = checked(run).result()
+    assert result is not None
     copy = Run(to / result["kind"] / run.path.name)
-    copy.path.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run.file("predictions.csv"), copy.file("predictions.csv"))
+    write_text(copy.file("predictions.csv"), run.file("predictions.csv").read_text(encoding="utf-8"))
     copy.write_result({**result, "config": {**result["config"], "paths": PATHS}})
     return copy
 

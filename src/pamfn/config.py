@@ -136,6 +136,11 @@ def listed(group: str, folder: Path) -> str:
     return "\n".join(f"  +{group}={name:<{width}} {lines[0][2:]}" for name, lines in sorted(first.items()))
 
 
+def table_names() -> list[str]:
+    """Every table that can be swept."""
+    return sorted(f.stem for f in (EXPERIMENTS / "table").glob("*.yaml"))
+
+
 def stream(index: int, *, _root_: DictConfig) -> str:
     """`${stream:0}`: the name of the data set's first modality, and so on (rgb, flow, audio where it has those)."""
     names = list(_root_.features)

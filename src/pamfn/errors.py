@@ -12,3 +12,7 @@ class InputError(Exception):
     def __init__(self, problems: str | Iterable[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems))
+
+
+class TerminatedError(InputError):
+    """The process was asked to end (SIGTERM): a sweep stops too."""

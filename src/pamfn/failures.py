@@ -1,6 +1,7 @@
 """Failed jobs of a sweep: each leaves a log with its command and traceback, and the sweep names them at its end."""
 
 import logging
+import os
 import shlex
 import traceback
 from pathlib import Path
@@ -16,20 +17,23 @@ from pamfn.store import write_text
 log = logging.getLogger(__name__)
 
 
-class Failures(Callback):
-    """Remembers where the sweep's logs are; jobs may run in other processes, so what failed is read from there."""
+FOLDER = "PAMFN_FAILURES"
+"""Environment variable with the folder of this sweep's logs: its jobs may run in other processes."""
 
-    folder: Path | None = None
+
+class Failures(Callback):
+    """Chooses the folder of the logs when a sweep starts."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        Failures.folder = Path(str(config.hydra.sweep.dir)) / "failed"
+        name = os.environ.get("PAMFN_SWEEP", "")
+        os.environ[FOLDER] = str((Path(str(config.hydra.sweep.dir)) / "failed" / name).resolve())
 
 
 def record(error: Exception) -> None:
     """Writes the failed job's log."""
     hydra = HydraConfig.get()
     command = f"python -m pamfn.train {shlex.join(['-m', *hydra.overrides.task])}"
-    file = Path(hydra.sweep.dir) / "failed" / f"{int(hydra.job.num):04d}.log"
+    file = Path(os.environ[FOLDER]) / f"{int(hydra.job.num):04d}.log"
     write_text(file, f"{command}\n\n{''.join(traceback.format_exception(error))}")
     said = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
     log.error("error: %s", said)
@@ -37,7 +41,7 @@ def record(error: Exception) -> None:
 
 def told() -> int:
     """Names the jobs of the sweep that failed; how many."""
-    logs = sorted(Failures.folder.glob("*.log")) if Failures.folder else []
+    logs = sorted(Path(os.environ[FOLDER]).glob("*.log")) if FOLDER in os.environ else []
     if logs:
         log.error("%d job%s of the sweep failed; the rest is done:", len(logs), "s" * (len(logs) > 1))
     for file in logs:

@@ -170,8 +170,8 @@ def draw_fusionnets(path: Path, sweep: Sweep) -> None:
         if value is not None:
             srcc.setdefault(answer.job.column, {}).setdefault(int(answer.job.row), []).append(value)
     if not srcc:
-        command = f"python -m pamfn.train -m +table={sweep.table.name}"
-        raise InputError([*problems, f"none of the {len(sweep.jobs)} runs is finished; {command} trains them."])
+        told = f"python -m pamfn.tables {sweep.table.name} with the same settings says how to train them"
+        raise InputError([*problems, f"none of the {len(sweep.jobs)} runs is finished; {told}."])
     plot_fusionnets(path, srcc, answers[0].result["reported"])
 
 

@@ -45,14 +45,14 @@ def locate(config: Config, kind: Kind, modalities: list[str], folder: Path | Non
 
 
 def finished(config: Config) -> Run | None:
-    """The finished run that answers the job; None if there is none, or one whose settings were checked differently.
+    """The finished run that answers the job, or None.
 
     A job of a table is also answered by the archive; any other may want the weights, which are not kept there.
     """
     for folder in (None, ARCHIVE) if config.table else (None,):
         run = locate(config, *wanted(config), folder)
         result = run.result()
-        if result is not None and result["config"]["trainer"] == config.trainer:
+        if result is not None:
             refuse_changed_data(config, run, result)
             return run
     return None

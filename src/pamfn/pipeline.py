@@ -21,7 +21,7 @@ from torch import nn
 
 from pamfn.data.module import ScoreDataModule
 from pamfn.data.videos import WholeVideos
-from pamfn.errors import InputError
+from pamfn.errors import InputError, TerminatedError
 from pamfn.finished import Kind, locate, refuse_changed_data, wanted
 from pamfn.results import Points, Trained, predictions_of, record_missing, record_result
 from pamfn.schema import Config
@@ -108,7 +108,10 @@ class Pipeline:
     def with_missing(self, modalities: list[str]) -> Run:
         """The fused network's test scores with all but `available` zeroed."""
         run = locate(self.config, "missing", modalities)
-        if run.result() is None:
+        result = run.result()
+        if result is not None:
+            refuse_changed_data(self.config, run, result)
+        else:
             fused = self.network("fusion", modalities)
             self.data.setup()
             given = self.config.available or []
@@ -191,7 +194,9 @@ def fit(
         try:
             trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
         except SIGTERMException as error:  # left alone, it would end the process as if all were well
-            raise InputError(f"{title}: terminated. The same command goes on from the last saved epoch.") from error
+            raise TerminatedError(
+                f"{title}: terminated. The same command goes on from the last saved epoch."
+            ) from error
         write_weights(run, "last.safetensors", network)
         record.write()
         predictions = {}

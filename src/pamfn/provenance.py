@@ -23,6 +23,7 @@ def provenance(results: Mapping[Path, Result], select: str | None) -> list[str]:
     period = " to ".join(dict.fromkeys((dates[0], dates[-1])))
     return [
         f"Data: {counted(source(r) for r in runs)}; seeds {seeds(runs)}.",
+        *dict.fromkeys(sentence for r in runs for sentence in other_streams(r)),
         f"Selection: {counted(selection(r, select) for r in runs)}.",
         f"Protocol: {counted(protocol(r['config']['protocol']) for r in runs)}; "
         f"precision {counted(str(r['config']['trainer'].get('precision', '32-true')) for r in runs)}.",
@@ -57,6 +58,15 @@ def seeds(runs: Iterable[Result]) -> str:
 
 def source(result: Result) -> str:
     return f"{result['data_source']} {result['name']}"
+
+
+def other_streams(result: Result) -> list[str]:
+    """What the paper's modalities stand for where a data set has other streams in their places."""
+    names = list(result["config"]["features"])
+    places = [(place, name) for place, name in zip(("RGB", "Flow", "Audio"), names, strict=False)]
+    if all(place.casefold() == name for place, name in places):
+        return []
+    return [f"{result['name']}: {', '.join(f'{place} stands for {name}' for place, name in places)}."]
 
 
 def selection(result: Result, select: str | None) -> str:

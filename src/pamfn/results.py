@@ -150,9 +150,9 @@ def record_missing(
     write_text(run.file("predictions.csv"), predictions_csv(predictions, data))
     if logger is not None:
         logger.experiment.summary.update(flat(metrics))
-    described = {"kind": "missing", "available": config.available, "network": fused.path.name, "metrics": metrics}
+    described = {"kind": "missing", "available": config.available, "network": fused.path.name}
     measured = {"commit": COMMIT, "machine": machine(), "config": config.model_dump()}
-    run.write_result({**base, **described, **measured})
+    run.write_result({**base, **described, **measured, "metrics": metrics, "decisions": None})
 
 
 def keeps(name: str, modalities: list[str]) -> bool:

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import logging
 import math
 import os
 import tempfile
@@ -12,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from pamfn.errors import InputError
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 1
 """Version of the format of result.json."""
@@ -142,7 +145,11 @@ class Run:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.file(".lock"))
-            lock.acquire()
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                log.info("%s: another process is at it; waiting", self.path.name)
+                lock.acquire()
         except (OSError, NotImplementedError) as error:
             raise cannot_write(self.path, error) from error
         with lock:

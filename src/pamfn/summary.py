@@ -23,7 +23,8 @@ def summary_of(run: Run, result: dict[str, Any]) -> str:
         epoch = f", epoch {metrics['epoch']}" if "epoch" in metrics else ""
         lines.append(f" {mark} {protocol:<12} {values}   {MEANING[protocol]}{epoch}")
     lines.append(" * reported by this protocol. Errors (mae) are in points, rl2 is x 100.")
-    lines.append(f"Run folder: {run.path}  (result.json, predictions.csv, curves.csv, predictions.png, curves.png)")
+    files = ("result.json", "predictions.csv", "curves.csv", "predictions.png", "curves.png")
+    lines.append(f"Run folder: {run.path}  ({', '.join(name for name in files if run.file(name).exists())})")
     return "\n".join(lines)
 
 

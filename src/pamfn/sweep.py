@@ -1,7 +1,8 @@
 """A table of the paper as a sweep: its jobs, their results, what they would cost. Nothing here imports torch."""
 
 import shlex
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +15,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from pamfn.config import CONF, EXPERIMENTS, let_checked_refuse, parsed, register, resolved
+from pamfn.config import CONF, let_checked_refuse, parsed, register, resolved, table_names
 from pamfn.errors import InputError
-from pamfn.finished import every_run, finished, locate, readable, wanted
+from pamfn.finished import Kind, every_run, finished, locate, readable, wanted
 from pamfn.schema import Config, Table
 from pamfn.store import Run
 
@@ -60,15 +61,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A table and its jobs."""
+    """A table, its jobs, and a sentence for every combination that cannot be one."""
 
     table: Table
     jobs: list[Job]
-
-
-def table_names() -> list[str]:
-    """Every table that can be swept."""
-    return sorted(f.stem for f in (EXPERIMENTS / "table").glob("*.yaml"))
+    problems: list[str]
 
 
 def sweep_of(name: str, overrides: Sequence[str] = ()) -> Sweep:
@@ -88,9 +85,24 @@ def sweep_of(name: str, overrides: Sequence[str] = ()) -> Sweep:
             params = {key: str(value) for key, value in raw.hydra.sweeper.params.items()}
             table = Table.model_validate(resolved(raw.table))
             expanded = expand([f"+table={name}", *(f"{key}={value}" for key, value in params.items()), *words])
-            return Sweep(table, jobs_of(table, expanded))
+            jobs, problems = jobs_of(table, expanded)
     except HydraException as error:
         raise InputError(f"{name}: {str(error).splitlines()[0]}") from error
+    if not jobs:
+        raise InputError(problems)
+    refuse_several(jobs)
+    return Sweep(table, jobs, problems)
+
+
+def refuse_several(jobs: Sequence[Job]) -> None:
+    """A cell has one run a seed: anything else that is swept would be lost in it."""
+    places = Counter((job.row, job.column, job.seed) for job in jobs)
+    (row, column, seed), most = places.most_common(1)[0]
+    if most > 1:
+        raise InputError(
+            f"{most} runs for {row}, {column}, seed {seed}: something else is swept too. "
+            "Ask for one table a value, or sweep it without +table."
+        )
 
 
 def sweeps(word: str) -> bool:
@@ -104,52 +116,84 @@ def expand(words: Sequence[str]) -> list[list[str]]:
     return [list(job) for job in batch]
 
 
-def jobs_of(table: Table, combinations: Sequence[list[str]]) -> list[Job]:
-    """The combinations, composed; once for those that differ by their seed alone, from which nothing else follows."""
-    known: dict[tuple[str, ...], Config] = {}
-    jobs = []
+def jobs_of(table: Table, combinations: Sequence[list[str]]) -> tuple[list[Job], list[str]]:
+    """The combinations, composed, and what is wrong with the others.
+
+    Those that differ by their seed alone are composed once, since nothing else follows from it.
+    """
+    known: dict[tuple[str, ...], Config | None] = {}
+    jobs, problems = [], dict[str, None]()
     for overrides in combinations:
-        values = dict(word.split("=", 1) for word in overrides)
-        seed = values.get("seed", values.get("++seed", "0"))
-        key = tuple(word for word in overrides if word.lstrip("+") != f"seed={seed}")
+        values = dict(word.split("=", 1) for word in overrides if "=" in word)
+        word = next((w for w in overrides if w.lstrip("+").startswith("seed=")), "seed=0")
+        key = tuple(w for w in overrides if w != word)
         if key not in known:
-            known[key] = parsed(resolved(compose("train", overrides=list(key))))
-        config = known[key].model_copy(update={"seed": int(seed)})
-        jobs.append(Job(values[table.row], values[table.column], int(seed), config, overrides))
-    return jobs
+            try:
+                known[key] = parsed(resolved(compose("train", overrides=list(key))))
+            except InputError as error:
+                known[key] = None
+                problems |= dict.fromkeys(error.problems)
+        config = known[key]
+        if config is not None:
+            config = config.model_copy(update={"seed": seed_of(word)})
+            jobs.append(Job(values[table.row], values[table.column], config.seed, config, overrides))
+    return jobs, list(problems)
+
+
+def seed_of(word: str) -> int:
+    """`seed=3`: 3."""
+    number = word.partition("=")[2]
+    if not number.isdecimal():
+        raise InputError(f"seed: input should be a whole number from 0 on, found {number!r}.")
+    return int(number)
 
 
 def plan(sweep: Sweep) -> str:
     """A line for every job: done or not, and what it would cost by the time that finished runs like it took."""
     known = [result for _, result in readable(every_run(Path(sweep.jobs[0].config.paths.output_dir)))]
-    lines, done, total, unknown, seen = [], 0, 0.0, 0, set[str]()
+    lines, done, costs = [], 0, dict[str, float | None]()
     for job in sweep.jobs:
         name = job.run.path.name
         try:
             state = "done" if job.result else "interrupted" if job.run.file("resume.ckpt").exists() else "missing"
         except InputError as error:
             state = f"unreadable: {error}"
-        cost = None if state == "done" else hours(job.config, known)
-        told = "" if state == "done" else "  ? h" if cost is None else f"{cost:5.2f} h"
-        if state != "done" and name not in seen:
-            total, unknown = total + (cost or 0), unknown + (cost is None)
-        seen.add(name)
+        needed = [] if state == "done" else nets(job)
+        own = {run.path.name: hours(job.config, kind, modalities, known) for run, kind, modalities in needed}
+        told = "" if state == "done" else cost_of(own.values())
+        costs |= own
         done += state == "done"
         lines.append(f"  {job.row:<28} {job.column:<12} seed {job.seed}  {told:<8} {state:<12} {name}")
-    rest = f", and {unknown} of unknown cost" if unknown else ""
-    return "\n".join([*lines, f"{done} of {len(lines)} done; the others need about {total:.1f} h of one thread{rest}."])
+    total, unknown = sum(cost or 0 for cost in costs.values()), list(costs.values()).count(None)
+    rest = f", and {unknown} networks of unknown cost" if unknown else ""
+    lines += [f"  left out: {problem}" for problem in sweep.problems]
+    lines.append(f"{done} of {len(sweep.jobs)} done; the others need about {total:.1f} h of one thread{rest}.")
+    return "\n".join(lines)
 
 
-def hours(config: Config, known: Sequence[dict[str, Any]]) -> float | None:
+def cost_of(hours: Collection[float | None]) -> str:
+    """Hours of the networks that a job trains, branches that other jobs share with it included."""
+    known = [cost for cost in hours if cost is not None]
+    return f"{sum(known):5.2f} h" if len(known) == len(hours) else "    ? h"
+
+
+def nets(job: Job) -> list[tuple[Run, Kind, list[str]]]:
+    """The networks that a job trains: those of stage 1 and the fused one, as far as they are not finished."""
+    kind, modalities = wanted(job.config)
+    trained: Kind = "fusion" if kind == "missing" else kind
+    located: list[tuple[Run, Kind, list[str]]] = [(locate(job.config, trained, modalities), trained, modalities)]
+    if trained == "fusion" and job.config.recipe.stages == 2:
+        for modality in modalities:
+            located.append((locate(job.config, "branch", [modality]), "branch", [modality]))
+    return [net for net in located if not net[0].file("result.json").exists()]
+
+
+def hours(config: Config, kind: Kind, modalities: list[str], known: Sequence[dict[str, Any]]) -> float | None:
     """By the median time of an epoch in finished runs of the same network, else of the same data; None without any."""
-    kind, modalities = wanted(config)
-    recipe = getattr(config.recipe, kind, None)
-    if recipe is None:  # scored or solved, not trained
-        return 0.01
+    recipe = getattr(config.recipe, kind)
     like = [r for r in known if r["name"] == config.data.get("name") and r["kind"] == kind]
     like = [r for r in like if len(r["modalities"]) == len(modalities)] or like
     like = [r for r in like if r["config"]["model"] == config.model] or like
-    if not like:
+    if not like or recipe is None:
         return None
-    seconds = median(r["times"]["seconds_per_epoch"] for r in like)
-    return seconds * recipe.epochs / 3600
+    return median(r["times"]["seconds_per_epoch"] for r in like) * recipe.epochs / 3600

@@ -168,7 +168,7 @@ def layout_of(sweep: Sweep, columns: Mapping[str, str], metric: str, *, syntheti
 
 def answered(sweep: Sweep) -> tuple[list[Answer], list[str]]:
     """The finished runs of a sweep, and a sentence for every one that cannot be trusted."""
-    answers, problems = [], dict[str, None]()
+    answers, problems = [], dict.fromkeys(f"Left out: {problem}" for problem in sweep.problems)
     for job in sweep.jobs:
         try:
             found = finished(job.config)
@@ -183,9 +183,9 @@ def answered(sweep: Sweep) -> tuple[list[Answer], list[str]]:
 
 def refuse_mixed(answers: Sequence[Answer]) -> None:
     """Real and synthetic data do not belong in one table."""
-    sources = {answer.job.column: answer.result["data_source"] for answer in answers}
-    if len(set(sources.values())) > 1:
-        told = ", ".join(f"{column} is {source}" for column, source in sources.items())
+    sources = dict.fromkeys((answer.job.column, answer.result["data_source"]) for answer in answers)
+    if len({source for _, source in sources}) > 1:
+        told = ", ".join(f"{column} is {source}" for column, source in sources)
         raise InputError(
             f"this table would mix real and synthetic data ({told}). Choose its columns, e.g. +experiment=uiprmd."
         )

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -15,10 +16,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pamfn import config, failures
-from pamfn.errors import InputError
+from pamfn.errors import InputError, TerminatedError
 from pamfn.finished import finished
 from pamfn.store import Run
 from pamfn.summary import summary_of
+
+if TYPE_CHECKING:
+    from pamfn.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +40,8 @@ def job(raw: DictConfig) -> float:
             config.refuse(error)
     try:
         return answer(raw)
+    except TerminatedError as error:
+        config.refuse(error)
     except Exception as error:  # the rest of the sweep goes on
         failures.record(error)
         return float("nan")
@@ -51,14 +57,27 @@ def answer(raw: DictConfig) -> float:
     """Reads the run that answers the job if it is finished, trains it if not, and prints what came out."""
     with suppress(InputError):  # `checked` says all of what is wrong
         run = finished(config.parsed(config.resolved(raw)))
-        if run is not None:
-            print(f"read from {run.path}")
-            return told(run)
+        if run is not None and same_trainer(run, raw):
+            return read(run)
     checked = tagged(config.checked(raw))
+    run = finished(checked)
+    if run is not None:
+        return read(run)
     from pamfn.pipeline import quiet, run_job
 
     quiet()
     return told(run_job(checked))
+
+
+def same_trainer(run: Run, raw: DictConfig) -> bool:
+    """Whether the finished run had this trainer, so that its settings need not be checked again (which takes torch)."""
+    result = run.result()
+    return result is not None and result["config"]["trainer"] == config.resolved(raw)["trainer"]
+
+
+def read(run: Run) -> float:
+    print(f"read from {run.path}")
+    return told(run)
 
 
 def tagged(job: config.Config) -> config.Config:
@@ -79,27 +98,56 @@ def told(run: Run) -> float:
     return float("nan") if srcc is None else srcc
 
 
+def table_of(words: list[str]) -> str | None:
+    """The table whose sweep is asked for.
+
+    Raises:
+        InputError: when there are several, or none of that name.
+    """
+    names = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("table=")]
+    if len(names) > 1 or "," in "".join(names):
+        raise InputError(f"+table={','.join(names)}: one table at a time.")
+    if names and names[0] not in config.table_names():
+        raise InputError(f"no table {names[0]!r}. There are: {', '.join(config.table_names())}.")
+    return names[0] if names else None
+
+
+def expanded(table: str, words: list[str]) -> "Sweep":
+    """The sweep that the words of a command line ask for; refuses what no job could make sense of."""
+    from pamfn.sweep import sweep_of
+
+    options = ("-m", "--multirun", "--dry")
+    return sweep_of(table, [w for w in words if w not in options and not w.lstrip("+").startswith("table=")])
+
+
+def prepared(words: list[str]) -> None:
+    """Puts Hydra's words in the place of the user's, after what can be said before any job."""
+    table, options = table_of(words), {word for word in words if word.startswith("-")}
+    if table and options in ({"-m"}, {"--multirun"}):
+        expanded(table, words)
+    sys.argv[1:] = config.let_checked_refuse(words, table or "")
+    # one folder for a sweep, also for jobs in other processes
+    os.environ["PAMFN_SWEEP"] = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{os.getpid()}"
+
+
 def dry(words: list[str]) -> None:
     """Prints the jobs of a table's sweep: which are done, what the others would cost."""
-    from pamfn.sweep import plan, sweep_of
+    from pamfn.sweep import plan
 
-    tables = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("table=")]
-    if len(tables) != 1:
-        config.refuse(InputError("--dry lists the runs of one table: add +table=NAME."))
-    rest = [w for w in words if w not in ("-m", "--multirun", "--dry") and not w.lstrip("+").startswith("table=")]
-    try:
-        print(plan(sweep_of(tables[0], rest)))
-    except InputError as error:
-        config.refuse(error)
+    table = table_of(words)
+    if table is None:
+        raise InputError("--dry lists the runs of one table: add +table=NAME.")
+    print(plan(expanded(table, words)))
 
 
 def main() -> None:
     words = sys.argv[1:]
-    if "--dry" in words:
-        return dry(words)
-    tables = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("table=")]
-    sys.argv[1:] = config.let_checked_refuse(words, *tables)
-    os.environ["PAMFN_SWEEP"] = time.strftime("%Y-%m-%d_%H-%M-%S")  # one folder, also for jobs in other processes
+    try:
+        if "--dry" in words:
+            return dry(words)
+        prepared(words)
+    except InputError as error:
+        config.refuse(error)
     job()
     if failures.told():
         raise SystemExit(1)

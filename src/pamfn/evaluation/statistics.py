@@ -102,13 +102,13 @@ def average(metric: str, values: ArrayLike) -> Array:
 
 
 def bootstrap(metric: str, scored: Scored, resamples: int = RESAMPLES) -> Array:
-    """The metric in every resample of the videos, the same videos for every seed, averaged over seeds: (r,)."""
+    """The metric in every resample of the videos, the same videos for every seed, its mean over seeds: (r,)."""
     parts = np.array_split(draws(scored.videos, resamples), 32)  # small enough to stay in the processor's cache
     each = [
         np.concatenate([in_resamples(metric, scored.true, predicted, part, scored.score_range) for part in parts])
         for predicted in scored.predicted
     ]
-    return average(metric, each)
+    return np.mean(each, axis=0)
 
 
 def interval(values: Array) -> tuple[float, float]:

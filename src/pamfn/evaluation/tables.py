@@ -56,7 +56,8 @@ class BuiltTable:
 
     def latex(self) -> str:
         """A table environment (package booktabs), the notes below it, the commands as comments."""
-        table = self.frame.to_latex(index=False, escape=True, caption=latex(self.title), label=f"tab:{self.name}")
+        escaped = self.frame.map(latex).rename(columns=latex)
+        table = escaped.to_latex(index=False, caption=latex(self.title), label=f"tab:{self.name}")
         notes = [f"{latex(note)}\\\\" for note in self.notes]
         body = table.removesuffix("\\end{table}\n") + "\n".join(["\\par\\footnotesize\\raggedright", *notes])
         return "\n".join([body, "\\end{table}", *(f"% missing: {command}" for command in self.missing)]) + "\n"
@@ -104,7 +105,7 @@ def page(title: str, sections: Iterable[str]) -> str:
 
 def latex(text: str) -> str:
     """Text as LaTeX source."""
-    special = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
+    special = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "$<$", ">": "$>$"}
     return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
 
 
