@@ -325,6 +325,12 @@ def test_an_experiment_leaves_a_method_its_own_schedule(name: str):
         assert list(settings.streams) == ["rgb"]
 
 
+@pytest.mark.parametrize("name", [*SETTINGS, "svr"])
+def test_a_method_goes_with_a_data_set_of_other_streams(name: str):
+    settings = checked(composed("+experiment=uiprmd", f"model={name}"))
+    assert next(iter(settings.streams)) == "vicon_positions"
+
+
 def test_gdlt_on_fisv_has_the_numbers_that_are_known():
     fisv, rg = (checked(composed(f"+experiment={e}", "model=gdlt")).model for e in ("fisv_pcs", "rg_hoop"))
     assert (fisv["dropout"], fisv["triplet"]) == (0.7, 0.5)

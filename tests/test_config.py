@@ -158,6 +158,12 @@ def test_a_recipe_gives_its_reading_of_every_row(recipe: str, readings: dict, we
     assert settings.model["finetune"] == ["audio"]
 
 
+@pytest.mark.parametrize("model", ["pamfn", "late_fusion"])
+def test_the_last_stream_is_finetuned_unless_told_otherwise(model: str):
+    assert settings_of(f"model={model}", "data=uiprmd").model["finetune"] == ["kinect_positions"]
+    assert settings_of(f"model={model}", "modalities=[rgb,flow]").model["finetune"] == ["audio"]
+
+
 def test_for_a_single_branch_the_recipes_differ_in_clipping_alone():
     paper, official = (settings_of(f"recipe={recipe}").recipe.branch for recipe in ("paper", "official"))
     assert paper.model_copy(update={"clip": 2.0}) == official

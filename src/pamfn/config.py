@@ -137,9 +137,9 @@ def listed(group: str, folder: Path) -> str:
 
 
 def stream(index: int, *, _root_: DictConfig) -> str:
-    """`${stream:0}`: the name of the data set's first modality, and so on (rgb, flow, audio where it has those)."""
+    """`${stream:0}`: the name of the data set's first modality (rgb where it has rgb, flow, audio); -1: of its last."""
     names = list(_root_.features)
-    if index >= len(names):
+    if not -len(names) <= index < len(names):
         raise InputError(f"modalities: asked for number {index + 1}, and this data set has {len(names)}: {names}.")
     return str(names[index])
 
