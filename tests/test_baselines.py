@@ -57,9 +57,10 @@ SETTINGS = {
     "umt_paper": "model.d_model=16 model.feed_forward=16 model.dropout=0.0 model.input_dropout=0.0",
 }
 """A small network of every trained method, without dropout but for MSAF's head."""
-READS = dict.fromkeys(("joint_va", "umt_official", "umt_paper"), ["rgb", "audio"]) | dict.fromkeys(
-    ("msaf", "msaf_two"), ["rgb", "flow", "audio"]
-)
+READS = {
+    **dict.fromkeys(("joint_va", "umt_official", "umt_paper"), ["rgb", "audio"]),
+    **dict.fromkeys(("msaf", "msaf_two"), ["rgb", "flow", "audio"]),
+}
 """Modalities of the methods that read several."""
 
 

@@ -144,6 +144,11 @@ def stream(index: int, *, _root_: DictConfig) -> str:
     return str(names[index])
 
 
+def extractor(index: int, *, _root_: DictConfig) -> str:
+    """`${extractor:0}`: what made the features of the data set's first modality."""
+    return str(_root_.features[stream(index, _root_=_root_)].extractor)
+
+
 def case(value: str, cases: DictConfig, otherwise: Any) -> Any:
     """`${case:value,{a: x},y}`: x where value is a, else y."""
     return cases.get(value, otherwise)
@@ -156,6 +161,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("tables", lambda: listed("table", EXPERIMENTS / "table"), replace=True)
     OmegaConf.register_new_resolver("rows", lambda *, _root_: ",".join(_root_.table.rows), replace=True)
     OmegaConf.register_new_resolver("stream", stream, replace=True)
+    OmegaConf.register_new_resolver("extractor", extractor, replace=True)
     OmegaConf.register_new_resolver("root", lambda: str(ROOT), replace=True)
 
 
