@@ -58,8 +58,8 @@ SETTINGS = {
 }
 """A small network of every trained method, without dropout but for MSAF's head."""
 READS = {
-    **dict.fromkeys(("joint_va", "umt_official", "umt_paper"), ["rgb", "audio"]),
-    **dict.fromkeys(("msaf", "msaf_two"), ["rgb", "flow", "audio"]),
+    **{name: ["rgb", "audio"] for name in ("joint_va", "umt_official", "umt_paper")},
+    **{name: ["rgb", "flow", "audio"] for name in ("msaf", "msaf_two")},
 }
 """Modalities of the methods that read several."""
 

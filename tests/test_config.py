@@ -87,12 +87,14 @@ def test_every_option_composes(option: str):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_brings_its_own_recipe(method: str):
-    (model,) = (
+def test_a_methods_recipe_is_the_one_it_names_and_can_be_another(method: str):
+    models = [
         path.stem for path in (CONF / "model").glob("*.yaml") if f"/recipe/baseline: {method}\n" in path.read_text()
-    )
-    chosen, default = (checked(composed(f"model={model}", *more)) for more in ([f"recipe/baseline={method}"], []))
-    assert chosen.recipe.baseline == default.recipe.baseline is not None
+    ]
+    for model in models or ["joint_va"]:
+        chosen, default = (checked(composed(f"model={model}", *more)) for more in ([f"recipe/baseline={method}"], []))
+        assert (chosen.recipe.baseline == default.recipe.baseline) == bool(models)
+    assert models or method == "one_stage_adamw"
 
 
 @pytest.mark.parametrize("protocol", ["paper", "holdout"])

@@ -297,7 +297,7 @@ def test_what_a_row_costs_is_beside_what_it_costs_in_the_paper(tmp_path: Path):
     words = ("+experiment=rg_ball,fisv_tes", "seed=0,1")
     for job in jobs(tmp_path, *words, table="aqa_methods"):
         size = {"gdlt": 3_163_396, "full": 22_711_421 if job.column == "rg_ball" else 17_955_917}.get(job.row)
-        timed = {} if job.row == "full" else {"inference_ms": 7.0 + job.seed}
+        timed: dict[str, Any] = {} if job.row == "full" else {"inference_ms": 7.0 + job.seed}
         if size:
             fabricate(job.config, parameters={"total": size, "trained": size}, **timed)
     table = built(tmp_path, *words, table="aqa_methods")

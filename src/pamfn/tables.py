@@ -154,7 +154,7 @@ def built(sweep: Sweep, overrides: Sequence[str], metric: str, select: str | Non
 
 
 def costs_of(table: Table, answers: Sequence[Answer]) -> dict[str, Cost]:
-    """{row: parameters and time, ours from its finished runs and the paper's}; empty if the table does not show them."""
+    """{row: parameters and time, of its finished runs and the paper's}; empty if the table does not show them."""
     if not table.costs:
         return {}
     costs = {}

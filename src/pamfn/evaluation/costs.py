@@ -9,10 +9,7 @@ COST_COLUMNS = ("parameters (M)", "one video (ms)")
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one row. parameters: of every run; milliseconds: of those that were timed. The paper's: millions, milliseconds.
-
-    Several data sets may need networks of different size.
-    """
+    """Of one row. parameters: of every run (data sets may differ); milliseconds: of the runs that were timed."""
 
     parameters: Sequence[int] = ()
     milliseconds: Sequence[float] = ()

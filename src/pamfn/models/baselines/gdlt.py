@@ -122,8 +122,9 @@ def initialise(layers: nn.Module) -> None:
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
         if isinstance(module, MultiheadAttention):
-            for projection in (module.query, module.key, module.value, module.out):
-                nn.init.zeros_(projection.bias)
+            for projection in module.children():
+                if isinstance(projection, nn.Linear):
+                    nn.init.zeros_(projection.bias)
     for module in layers.modules():
         if isinstance(module, MultiheadAttention):
             for projection in (module.query, module.key, module.value):
