@@ -65,7 +65,7 @@ def test_rows_differ_in_what_they_train_and_tables_share_their_common_row():
 def test_words_replace_what_the_table_sweeps_and_are_checked_like_any_others():
     (job,) = sweep_of("number_of_fusionnets", ["+experiment=fisv_tes", "seed=4", "model.num_fusion_nets=3"]).jobs
     assert (job.row, job.column, job.seed, job.config.model["num_fusion_nets"]) == ("3", "fisv_tes", 4, 3)
-    with pytest.raises(InputError, match=r"no table 'fusionnet'. There are: decoders, "):
+    with pytest.raises(InputError, match=r"no table 'fusionnet'. There are: aqa_methods, decoders, "):
         sweep_of("fusionnet")
     with pytest.raises(InputError, match=r"fusionnets: .*'ablation/fulll'"):
         sweep_of("fusionnets", ["+ablation=fulll"])
