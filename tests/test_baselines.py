@@ -17,27 +17,51 @@ from pamfn.config import checked
 from pamfn.errors import InputError
 from pamfn.identity import baseline_identity, fingerprint, fusion_identity
 from pamfn.models.attention import MultiheadAttention
-from pamfn.models.baselines import GDLT, MSLSTM, ActionNet, PooledSVR
+from pamfn.models.baselines import GDLT, MSAF, MSLSTM, UMT, ActionNet, JointVA, PooledSVR
 from pamfn.models.baselines.action_net import adjacency
 from pamfn.models.baselines.gdlt import DecoderLayer, EncoderLayer, hardest_triplet
+from pamfn.models.baselines.joint_va import DisentangledAttention
+from pamfn.models.baselines.msaf import SplitAttention
 from pamfn.models.baselines.skip_lstm import SkipLSTMs
 from pamfn.schema import Config
 from pamfn.store import Run
 
-ONE = {"rgb": 6}
+ONE, TWO, THREE = {"rgb": 6}, {"rgb": 6, "audio": 4}, {"rgb": 6, "flow": 5, "audio": 4}
+VA = {"rgb": 1024, "audio": 768}
+UMT_SIZES: dict[str, Any] = {"d_model": 8, "heads": 2, "feed_forward": 12, "positions": 32}
+OFFICIAL_UMT: dict[str, Any] = {"decoder_layers": 1, "projected": True, "head_hidden": None}
+PAPER_UMT: dict[str, Any] = {"decoder_layers": 0, "projected": False, "head_hidden": 5}
 SMALL: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "gdlt": (GDLT, {"widths": ONE, "d_model": 8, "hidden": 10, "feed_forward": 12}),
     "action_net": (ActionNet, {"widths": {"rgb": 6, "static": 4}, "d_model": 8, "hidden": 6, "head_hidden": 5}),
     "ms_lstm": (MSLSTM, {"widths": ONE, "embedding": 7, "hidden": 8, "attention_hidden": 5, "rows": 4, "reduced": 6}),
-    "svr": (PooledSVR, {"widths": {"rgb": 6, "audio": 4}}),
+    "joint_va": (JointVA, {"widths": TWO, "d_model": 8, "hidden": 10, "attention": 4, "head_hidden": 5}),
+    "msaf": (MSAF, {"widths": THREE, "d_model": 8, "hidden": 10, "block": 4}),
+    "msaf_two": (
+        MSAF,
+        {"widths": THREE, "d_model": 8, "hidden": 10, "block": 8, "fusion_stages": [1, 2], "join": "sum"},
+    ),
+    "umt_official": (UMT, {"widths": TWO, **UMT_SIZES, **OFFICIAL_UMT}),
+    "umt_paper": (UMT, {"widths": TWO, **UMT_SIZES, **PAPER_UMT}),
+    "svr": (PooledSVR, {"widths": TWO}),
 }
 TRAINED = [name for name, (build, _) in SMALL.items() if not hasattr(build, "solve")]
 SETTINGS = {
     "gdlt": "model.d_model=16 model.hidden=16 model.feed_forward=16 model.dropout=0.0",
     "action_net": "model.d_model=16 model.hidden=16 model.head_dropout=0.0",
     "ms_lstm": "model.embedding=16 model.hidden=16 model.rows=4",
+    "joint_va": "model.d_model=16 model.hidden=16 model.dropout=0.0 model.head_dropout=0.0",
+    "msaf": "model.d_model=16 model.hidden=16 model.dropout=0.0 model.head_reduction=1",
+    "msaf_two": "model.d_model=16 model.hidden=16 model.dropout=0.0 model.head_reduction=1",
+    "umt_official": "model.d_model=16 model.feed_forward=16 model.dropout=0.0 model.input_dropout=0.0",
+    "umt_paper": "model.d_model=16 model.feed_forward=16 model.dropout=0.0 model.input_dropout=0.0",
 }
-"""A small network of every trained method without dropout."""
+"""A small network of every trained method, without dropout but for MSAF's head."""
+READS = {
+    **{name: ["rgb", "audio"] for name in ("joint_va", "umt_official", "umt_paper")},
+    **{name: ["rgb", "flow", "audio"] for name in ("msaf", "msaf_two")},
+}
+"""Modalities of the methods that read several."""
 
 
 def network(name: str, **chosen: Any) -> nn.Module:
@@ -73,10 +97,26 @@ def parameters(model: nn.Module) -> int:
         (MSLSTM, {"rgb": 1024}, 2_661_508),
         (MSLSTM, {"rgb": 4096}, 3_054_724),
         (PooledSVR, {"rgb": 1024}, 1025),
+        (UMT, {"rgb": 2048, "audio": 2048}, 12_191_233),
+        (UMT, VA, 11_601_409),
     ],
 )
 def test_a_method_is_as_large_as_its_authors(build: type[nn.Module], widths: dict[str, int], total: int):
     assert parameters(build(widths=widths)) == total
+
+
+@pytest.mark.parametrize(
+    ("name", "total"),
+    [
+        *(("joint_va", 1_975_305), ("msaf", 5_560_001), ("msaf_two", 5_560_961)),
+        *(("umt_paper", 7_625_473 - 3 * 4488 * 256), ("umt_official", 11_601_409 - 5 * 4488 * 256)),
+    ],
+)
+def test_a_multimodal_method_is_as_large_as_the_paper_says_it_is(name: str, total: int):
+    """UMT with tables of 512 positions instead of 5000: three in the paper's variant, five as released."""
+    settings = checked(composed(f"model={name}"))
+    model = pipeline.build_network(settings, "baseline", list(settings.streams))
+    assert parameters(model) == total
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -92,7 +132,7 @@ def test_a_video_scores_the_same_alone_and_in_a_batch(name: str):
     assert together.shape == (4,)
     for row, length in enumerate(lengths):
         alone = model({m: x[row : row + 1, :length] for m, x in features.items()}).score
-        torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=0)
+        torch.testing.assert_close(together[row : row + 1], alone, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -137,6 +177,12 @@ def test_every_part_of_a_method_learns(name: str):
         (GDLT, {"widths": ONE, "grades": 1}, "grades is at least 2"),
         (MSLSTM, {"widths": ONE, "score_scale": 0.0}, "score_scale is above 0"),
         (ActionNet, {"widths": {"rgb": 1}}, "must be at least 2"),
+        (JointVA, {"widths": ONE}, r"Joint-VA reads two modalities, not rgb: choose e.g. modalities=\[rgb,audio\]"),
+        (UMT, {"widths": THREE}, "UMT reads two modalities, not rgb, flow, audio"),
+        (MSAF, {"widths": ONE}, "MSAF reads two or more modalities, not rgb"),
+        (MSAF, {"widths": TWO, "fusion_stages": [4]}, r"fusion_stages are among 1 to 3, not \[4\]"),
+        (MSAF, {"widths": TWO, "block": 96}, "each must divide the one before"),
+        (MSAF, {"widths": TWO, "floor": 1.0}, "floor is at least 0 and below 1"),
         (PooledSVR, {"widths": ONE, "costs": []}, "costs"),
         (PooledSVR, {"widths": ONE, "folds": 1}, "folds"),
     ],
@@ -303,6 +349,57 @@ def test_a_solved_svr_knows_a_linear_score_and_keeps_it(pool: Any, normalise: An
     assert any(float(again.get_buffer("cost")) == pytest.approx(cost) for cost in model.costs)
 
 
+@torch.no_grad()
+def test_the_weights_of_msaf_are_those_of_its_definition():
+    torch.manual_seed(0)
+    model = SplitAttention(["rgb", "flow"], d_model=6, block=2, reduction=2, floor=0.25).eval()
+    x = {"rgb": torch.randn(1, 5, 6), "flow": torch.randn(1, 5, 6)}
+    weights = model(x, None)
+    blocks = [y[0, :, i : i + 2].mean(dim=0) for y in x.values() for i in (0, 2, 4)]
+    common = model.squeeze(torch.stack(blocks).sum(dim=0)[None])
+    logits = torch.stack([layer(common)[0, i : i + 2] for layer in model.excite.values() for i in (0, 2, 4)])
+    expected = 0.25 + 0.75 * logits.softmax(dim=0)
+    torch.testing.assert_close(weights.reshape(6, 2), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sentinel", [False, True])
+def test_disentangled_attention_is_that_of_its_definition(sentinel: bool):
+    torch.manual_seed(0)
+    model = DisentangledAttention(6, 4, sentinel)
+    x, source = torch.randn(5, 6), torch.randn(5, 6)
+    query, key = (layer(y[None])[0] for layer, y in ((model.query, x), (model.key, source)))
+    keys, memory = key - key.mean(dim=0), source
+    if model.sentinel is not None:
+        keys, memory = torch.cat([keys, model.key(model.sentinel[None])[0]]), torch.cat([source, model.sentinel])
+    expected = []
+    for i in range(5):
+        pairwise = (model.scale * keys @ (query[i] - query.mean(dim=0))).softmax(dim=0)
+        weights = pairwise + model.unary(memory[None])[0, :, 0].softmax(dim=0)
+        expected.append(x[i] + model.out((weights @ model.value(memory[None])[0])[None, None])[0, 0])
+    torch.testing.assert_close(model(x[None], source[None], None)[0], torch.stack(expected))
+
+
+@torch.no_grad()
+def test_umts_tokens_are_all_that_passes_between_its_streams():
+    """With the same tokens whatever is compressed, a stream's end does not depend on the other."""
+    model = network("umt_paper").eval()
+    assert isinstance(model, UMT)
+    one, other = (videos("umt_paper", 1, length)["rgb"].repeat(1, 1, 2)[..., :8] for length in (9, 9))
+    ends = [model.bottleneck([one, second], None)[0] for second in (other, other + torch.randn(8))]
+    assert not torch.equal(*ends)
+    for attend in model.bottleneck.compress:
+        assert isinstance(attend, MultiheadAttention)
+        nn.init.zeros_(attend.value.weight)
+    ends = [model.bottleneck([one, second], None)[0] for second in (other, other + torch.randn(8))]
+    torch.testing.assert_close(*ends)
+
+
+def test_a_video_longer_than_the_table_of_positions_is_refused():
+    with pytest.raises(InputError, match=r"model.positions: a video has 33 segments, more than 32 positions"):
+        network("umt_official")(videos("umt_official", 1, 33))
+
+
 def test_too_few_videos_for_the_folds_are_refused():
     with pytest.raises(ValueError, match="5 folds need as many videos, not 3"):
         PooledSVR(widths=ONE).solve(torch.zeros(3, 6), torch.zeros(3), seed=0)
@@ -315,6 +412,14 @@ SCHEDULES = {
 }
 
 
+@pytest.mark.parametrize("name", READS)
+def test_a_multimodal_method_reads_its_modalities_of_any_data_set(name: str):
+    streams = ["vicon_positions", "kinect_angles", "kinect_positions"]
+    of = dict(zip(["rgb", "flow", "audio"], streams, strict=True))
+    for experiment, names in (("fisv_tes", READS[name]), ("uiprmd", [of[m] for m in READS[name]])):
+        assert list(checked(composed(f"+experiment={experiment}", f"model={name}")).streams) == names
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_an_experiment_leaves_a_method_its_own_schedule(name: str):
     for experiment, epochs in SCHEDULES[name].items():
@@ -323,6 +428,12 @@ def test_an_experiment_leaves_a_method_its_own_schedule(name: str):
         assert settings.recipe.baseline.epochs == epochs
         assert settings.recipe.baseline.crop == (68 if experiment.startswith("rg") else 124)
         assert list(settings.streams) == ["rgb"]
+
+
+@pytest.mark.parametrize("name", [*SETTINGS, "svr"])
+def test_a_method_goes_with_a_data_set_of_other_streams(name: str):
+    settings = checked(composed("+experiment=uiprmd", f"model={name}"))
+    assert next(iter(settings.streams)) == "vicon_positions"
 
 
 def test_gdlt_on_fisv_has_the_numbers_that_are_known():
@@ -423,7 +534,7 @@ def test_a_method_leaves_the_same_folder_as_every_network_and_is_found_again(
         *("selected.safetensors", "last.safetensors", ".lock"),
     }
     found = result(run)
-    assert (found["kind"], found["modalities"], found["branches"]) == ("baseline", ["rgb"], {})
+    assert (found["kind"], found["modalities"], found["branches"]) == ("baseline", READS.get(name, ["rgb"]), {})
     assert found["inference_ms"] > 0
     assert len(run.file("predictions.csv").read_text().splitlines()) == 1 + 2 * 6
     for weights in ("selected", "last"):

@@ -87,12 +87,14 @@ def test_every_option_composes(option: str):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_brings_its_own_recipe(method: str):
-    (model,) = (
+def test_a_methods_recipe_is_the_one_it_names_and_can_be_another(method: str):
+    models = [
         path.stem for path in (CONF / "model").glob("*.yaml") if f"/recipe/baseline: {method}\n" in path.read_text()
-    )
-    chosen, default = (checked(composed(f"model={model}", *more)) for more in ([f"recipe/baseline={method}"], []))
-    assert chosen.recipe.baseline == default.recipe.baseline is not None
+    ]
+    for model in models or ["joint_va"]:
+        chosen, default = (checked(composed(f"model={model}", *more)) for more in ([f"recipe/baseline={method}"], []))
+        assert (chosen.recipe.baseline == default.recipe.baseline) == bool(models)
+    assert models or method == "one_stage_adamw"
 
 
 @pytest.mark.parametrize("protocol", ["paper", "holdout"])
@@ -156,6 +158,12 @@ def test_a_recipe_gives_its_reading_of_every_row(recipe: str, readings: dict, we
     assert settings.recipe.fusion.weight_decay == weight_decay
     assert (settings.recipe.branch.clip, settings.recipe.fusion.clip) == (clip, clip)
     assert settings.model["finetune"] == ["audio"]
+
+
+@pytest.mark.parametrize("model", ["pamfn", "late_fusion"])
+def test_the_last_stream_is_finetuned_unless_told_otherwise(model: str):
+    assert settings_of(f"model={model}", "data=uiprmd").model["finetune"] == ["kinect_positions"]
+    assert settings_of(f"model={model}", "modalities=[rgb,flow]").model["finetune"] == ["audio"]
 
 
 def test_for_a_single_branch_the_recipes_differ_in_clipping_alone():

@@ -21,6 +21,10 @@ SMALL = (
     "recipe.branch.epochs=1 recipe.fusion.epochs=1 trainer.accelerator=cpu"
 )
 
+METHOD = (
+    "model.d_model=8 model.hidden=8 data.crop=8 recipe.baseline.epochs=1 recipe.baseline.crop=8 trainer.accelerator=cpu"
+)
+
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -44,7 +48,7 @@ def made_small(command: str) -> str:
         return command
     streams = UIPRMD_WIDTHS if "=uiprmd" in command else WIDTHS
     quiet = "" if "logger=" in command else "logger=csv"
-    return f"{command} {SMALL} {widths(streams)} {quiet}"
+    return f"{command} {METHOD if ' model=' in command else SMALL} {widths(streams)} {quiet}"
 
 
 def test_the_commands_of_the_readme_run_one_after_another(tmp_path: Path, tiny_data: Path):

@@ -65,12 +65,33 @@ def test_rows_differ_in_what_they_train_and_tables_share_their_common_row():
 def test_words_replace_what_the_table_sweeps_and_are_checked_like_any_others():
     (job,) = sweep_of("number_of_fusionnets", ["+experiment=fisv_tes", "seed=4", "model.num_fusion_nets=3"]).jobs
     assert (job.row, job.column, job.seed, job.config.model["num_fusion_nets"]) == ("3", "fisv_tes", 4, 3)
-    with pytest.raises(InputError, match=r"no table 'fusionnet'. There are: decoders, "):
+    with pytest.raises(InputError, match=r"no table 'fusionnet'. There are: aqa_methods, decoders, "):
         sweep_of("fusionnet")
     with pytest.raises(InputError, match=r"fusionnets: .*'ablation/fulll'"):
         sweep_of("fusionnets", ["+ablation=fulll"])
     with pytest.raises(InputError, match=r"recipe.fusion.epoch: no such setting. Did you mean epochs\?"):
         sweep_of("fusionnets", ["recipe.fusion.epoch=3", "+experiment=fisv_tes"])
+
+
+STRONGER = {  # K, heads of the decoders, epochs, rate
+    **{"rg_ball": (6, 4, 2, 500, 8e-4), "rg_clubs": (6, 4, 2, 100, 8e-4), "rg_hoop": (6, 4, 2, 300, 8e-4)},
+    **{"rg_ribbon": (6, 4, 2, 20, 8e-4), "fisv_tes": (8, 2, 4, 100, 3e-4), "fisv_pcs": (8, 2, 4, 100, 3e-4)},
+}
+
+
+def test_the_stronger_features_have_their_own_settings_in_every_cell():
+    found = {}
+    for job in sweep_of("stronger_features", ["seed=0", "+ablation=pamfn_stronger"]).jobs:
+        model, recipe = job.config.model, job.config.recipe
+        heads = (model["msfd_heads"], model["cmfd_heads"])
+        found[job.column] = (model["num_fusion_nets"], *heads, recipe.fusion.epochs, recipe.fusion.lr)
+        assert (model["head_dropout"], model["head_reduction"], model["feature_dropout"]) == (0.3, 1, 0.3)
+        assert (recipe.fusion.clip, recipe.fusion.head_lr_scale) == (None, 1.0)
+        of_branch = recipe.branch
+        assert (of_branch.optimizer, of_branch.lr, of_branch.schedule) == ("adamw", 1e-3, "none")
+        assert (of_branch.clip, of_branch.weight_decay, model["branch"]["head_dropout"]) == (None, 1e-2, 0.3)
+        assert [stream.extractor for stream in job.config.streams.values()] == ["UNMT", "I3D", "MAST"]
+    assert found == STRONGER
 
 
 def jobs(run_cli: RunCli, table: str, *words: str) -> list[str]:

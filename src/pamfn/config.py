@@ -142,11 +142,16 @@ def table_names() -> list[str]:
 
 
 def stream(index: int, *, _root_: DictConfig) -> str:
-    """`${stream:0}`: the name of the data set's first modality, and so on (rgb, flow, audio where it has those)."""
+    """`${stream:0}`: the name of the data set's first modality (rgb where it has rgb, flow, audio); -1: of its last."""
     names = list(_root_.features)
-    if index >= len(names):
+    if not -len(names) <= index < len(names):
         raise InputError(f"modalities: asked for number {index + 1}, and this data set has {len(names)}: {names}.")
     return str(names[index])
+
+
+def extractor(index: int, *, _root_: DictConfig) -> str:
+    """`${extractor:0}`: what made the features of the data set's first modality."""
+    return str(_root_.features[stream(index, _root_=_root_)].extractor)
 
 
 def case(value: str, cases: DictConfig, otherwise: Any) -> Any:
@@ -161,6 +166,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("tables", lambda: listed("table", EXPERIMENTS / "table"), replace=True)
     OmegaConf.register_new_resolver("rows", lambda *, _root_: ",".join(_root_.table.rows), replace=True)
     OmegaConf.register_new_resolver("stream", stream, replace=True)
+    OmegaConf.register_new_resolver("extractor", extractor, replace=True)
     OmegaConf.register_new_resolver("root", lambda: str(ROOT), replace=True)
 
 

@@ -109,6 +109,8 @@ class Table(Strict):
     source: where in the paper. reference: file of the paper's figures in experiments/reference. row, column: the swept
     settings. rows: {value of the row's setting: its name in the table and in the reference}. full: the row that the
     others are compared with. side_by_side: what stands before the comma in a row's name is shown as a column.
+    in_reference: {value of the row's setting: its name in the reference} where that is another. costs: parameters and
+    inference time are shown too. notes: what is said below the paper's figures.
     """
 
     name: str
@@ -120,6 +122,9 @@ class Table(Strict):
     rows: dict[str, str]
     full: str | None
     side_by_side: bool = False
+    in_reference: dict[str, str] = {}
+    costs: bool = False
+    notes: list[str] = []
 
 
 class Config(Strict):

@@ -23,11 +23,12 @@ from pamfn import config
 from pamfn.config import CONF, EXPERIMENTS, let_checked_refuse, parsed, resolved
 from pamfn.errors import InputError
 from pamfn.evaluation.cells import COLUMNS, Measured, Place, ordered
+from pamfn.evaluation.costs import Cost, cost_notes
 from pamfn.evaluation.metrics import METRICS, score_metrics
 from pamfn.evaluation.protocol_tables import protocols
 from pamfn.evaluation.tables import REFERENCE, BuiltTable, Format, Layout, build_table, page
 from pamfn.finished import every_run, finished, readable
-from pamfn.provenance import provenance
+from pamfn.provenance import counted, machine, provenance
 from pamfn.schema import Config, Table
 from pamfn.store import Run, cannot_write
 from pamfn.summary import MEANING
@@ -139,14 +140,35 @@ def built(sweep: Sweep, overrides: Sequence[str], metric: str, select: str | Non
     measured, doubts = measurements(answers, columns, sweep.table.rows, metric, select)
     figures = {place: figure for place, figure in paper_figures(sweep.table, metric).items() if place[1] in shown}
     results = {answer.run.path: answer.result for answer in answers}
-    notes = [*problems, *doubts, *provenance(results, select)]
+    costs = costs_of(sweep.table, answers)
+    timed = (machine(result) for result in results.values() if result.get("inference_ms"))
+    of_paper = sweep.table.notes if figures else []
+    notes = [*of_paper, *problems, *doubts, *cost_notes(costs, counted(timed)), *provenance(results, select)]
     notes.append(
         f"{len(answers)} of {len(sweep.jobs)} runs{'' if not overrides else f' with {shlex.join(overrides)}'}."
     )
     if figures and measured and overrides:
         notes.append("The paper's figures are for its own settings, whatever these change.")
     layout = layout_of(sweep, columns, metric, synthetic="synthetic" in {r["data_source"] for r in results.values()})
-    return build_table(layout, measured, figures, notes, missing_commands(sweep, answers, overrides))
+    return build_table(layout, measured, figures, notes, missing_commands(sweep, answers, overrides), costs)
+
+
+def costs_of(table: Table, answers: Sequence[Answer]) -> dict[str, Cost]:
+    """{row: parameters and time, of its finished runs and the paper's}; empty if the table does not show them."""
+    if not table.costs:
+        return {}
+    costs = {}
+    papers = dict(reference_rows(table, "srcc"))
+    for value in dict.fromkeys([*table.rows, *(answer.job.row for answer in answers)]):
+        name = table.rows.get(value, value)
+        results = {answer.run.path: answer.result for answer in answers if answer.job.row == value}.values()
+        of_paper = [papers.get(name, {}).get(key) for key in ("params_millions", "inference_ms")]
+        costs[name] = Cost(
+            [result["parameters"]["total"] for result in results if "parameters" in result],
+            [result["inference_ms"] for result in results if result.get("inference_ms")],
+            *(float(figure) if figure else None for figure in of_paper),
+        )
+    return costs
 
 
 def layout_of(sweep: Sweep, columns: Mapping[str, str], metric: str, *, synthetic: bool) -> Layout:
@@ -260,25 +282,27 @@ def predictions(answer: Answer, weights: str, metric: str, value: float) -> dict
 
 
 def paper_figures(table: Table, metric: str) -> dict[Place, float]:
-    """{(row, column): figure} of a table's file in experiments/reference, rows by our names where we have them.
+    """{(row, column): figure} of a table's file in experiments/reference, rows by our names where we have them."""
+    return {(name, row["column"]): float(row["value"]) for name, row in reference_rows(table, metric)}
+
+
+def reference_rows(table: Table, metric: str) -> list[tuple[str, dict[str, str]]]:
+    """Lines of a table's file in experiments/reference for a metric, each with its row's name.
 
     A row of the file is called by its group and name if the file has several groups, else by its name; upper and lower
-    case are the same.
+    case are the same. It gets our name where we have that row.
     """
     if table.reference is None or metric not in REFERENCE:
-        return {}
+        return []
     file = EXPERIMENTS / "reference" / f"{table.reference}.csv"
     if not file.exists():
         raise InputError(f"no file {file}, which {table.name} names as its reference.")
     with file.open(newline="", encoding="utf-8") as lines:
         rows = [row for row in csv.DictReader(lines) if row["metric"] == REFERENCE[metric]]
     several = len({row["group"] for row in rows}) > 1
-    ours = {name.casefold(): name for name in table.rows.values()}
-    figures = {}
-    for row in rows:
-        name = f"{row['group']}, {row['row']}" if several else row["row"]
-        figures[ours.get(name.casefold(), name), row["column"]] = float(row["value"])
-    return figures
+    ours = {table.in_reference.get(value, name).casefold(): name for value, name in table.rows.items()}
+    names = (f"{row['group']}, {row['row']}" if several else row["row"] for row in rows)
+    return [(ours.get(name.casefold(), name), row) for name, row in zip(names, rows, strict=True)]
 
 
 def missing_commands(sweep: Sweep, answers: Sequence[Answer], overrides: Sequence[str]) -> list[str]:

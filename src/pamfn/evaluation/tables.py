@@ -3,12 +3,13 @@
 import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pandas as pd
 
 from pamfn.evaluation.cells import AVERAGES, Cell, Measured, Place, cells_of, ordered
+from pamfn.evaluation.costs import COST_COLUMNS, Cost
 from pamfn.evaluation.statistics import CORRELATIONS
 
 Format = Literal["markdown", "latex", "csv", "html"]
@@ -36,7 +37,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class BuiltTable:
-    """A table, ready to be written. frame: formatted; cells: numbers; missing: commands that would complete it."""
+    """A table, ready to be written.
+
+    frame: formatted; cells: numbers; missing: commands that would complete it; costs: of the rows, if it shows them.
+    """
 
     name: str
     title: str
@@ -45,6 +49,7 @@ class BuiltTable:
     frame: pd.DataFrame
     notes: list[str]
     missing: list[str]
+    costs: Mapping[str, Cost] = field(default_factory=dict)
 
     def markdown(self) -> str:
         parts = [f"## {self.title}", self.frame.to_markdown(index=False, disable_numparse=True)]
@@ -63,8 +68,9 @@ class BuiltTable:
         return "\n".join([body, "\\end{table}", *(f"% missing: {command}" for command in self.missing)]) + "\n"
 
     def csv(self) -> str:
-        """A line for every cell, with all its numbers; empty for what there is not."""
-        lines = [line(self, cell) for cell in self.cells.values()]
+        """A line for every cell, with all its numbers, and two for a row's costs; empty for what there is not."""
+        lines = [dict(zip(CSV_COLUMNS, line(self, cell), strict=True)) for cell in self.cells.values()]
+        lines += [of_row for row, cost in self.costs.items() for of_row in cost.lines(self.title, row)]
         return pd.DataFrame(lines, columns=list(CSV_COLUMNS)).to_csv(index=False, lineterminator="\n")
 
     def html(self) -> str:
@@ -115,17 +121,23 @@ def build_table(
     paper: Mapping[Place, float],
     notes: Sequence[str] = (),
     missing: Sequence[str] = (),
+    costs: Mapping[str, Cost] | None = None,
 ) -> BuiltTable:
-    """Puts numbers and the paper's figures {(row, column): figure} in their cells; says below what the marks mean."""
+    """Puts numbers and the paper's figures {(row, column): figure} in their cells; says below what the marks mean.
+
+    costs: {row: what it costs}, for columns of their own.
+    """
     columns = ordered(layout.columns)
     extra = [row for row, column in paper if row not in (*layout.rows, *layout.left_out) and column in columns]
     layout = replace(layout, rows=[*layout.rows, *dict.fromkeys(extra)], columns=columns)
     cells, problems = cells_of(layout.metric, layout.rows, columns, layout.full, measured, paper)
     told = [*problems, *legend(layout, cells, paper), *notes]
-    return BuiltTable(layout.name, layout.title, layout.metric, cells, framed(layout, cells), told, list(missing))
+    shown = {row: (costs or {}).get(row, Cost()) for row in layout.rows if costs}
+    frame = framed(layout, cells, shown)
+    return BuiltTable(layout.name, layout.title, layout.metric, cells, frame, told, list(missing), shown)
 
 
-def framed(layout: Layout, cells: Mapping[Place, Cell]) -> pd.DataFrame:
+def framed(layout: Layout, cells: Mapping[Place, Cell], costs: Mapping[str, Cost]) -> pd.DataFrame:
     """The formatted table: for every row a line of ours, one of the paper's, one of p, those without anything left out.
 
     side_by_side: what stands before the comma in a row's name goes to the columns.
@@ -136,8 +148,9 @@ def framed(layout: Layout, cells: Mapping[Place, Cell]) -> pd.DataFrame:
         for kind, text in (("ours", ours), ("paper", of_paper), ("p", p_of)):
             texts = ["" if cell is None else text(layout.metric, cell) for cell in shown.values()]
             if kind == "ours" or any(texts):
-                lines.append([label if kind == "ours" else "", kind, *texts])
-    heads = next(iter(placed(layout).values()), {})
+                of_row = costs[label].texts(kind) if costs else ()
+                lines.append([label if kind == "ours" else "", kind, *texts, *of_row])
+    heads = [*next(iter(placed(layout).values()), {}), *(COST_COLUMNS if costs else ())]
     return pd.DataFrame(lines, columns=["row", "", *heads], dtype=str)
 
 

@@ -1,4 +1,4 @@
-"""Multi-head attention over sequences that may be padded."""
+"""The two layers of a Transformer, over sequences that may be padded."""
 
 import math
 
@@ -8,13 +8,13 @@ from pamfn.models.layers import Dropout, Pointwise
 
 
 class MultiheadAttention(nn.Module):
-    """Scaled dot-product attention with an output projection (Vaswani et al., 2017).
+    """Scaled dot-product attention (Vaswani et al., 2017); `projected`: with an output projection.
 
     Shapes: query (b, q, d), key and value (b, k, d), valid (b, k) true on real keys or None -> (b, q, d).
     Raises ValueError when d_model is not divisible by heads.
     """
 
-    def __init__(self, d_model: int, heads: int, dropout: float) -> None:
+    def __init__(self, d_model: int, heads: int, dropout: float, projected: bool = True) -> None:
         super().__init__()
         if d_model % heads:
             raise ValueError(f"d_model {d_model} is not divisible by {heads} heads")
@@ -23,7 +23,7 @@ class MultiheadAttention(nn.Module):
         self.query = Pointwise(d_model, d_model)
         self.key = Pointwise(d_model, d_model)
         self.value = Pointwise(d_model, d_model)
-        self.out = Pointwise(d_model, d_model)
+        self.out = Pointwise(d_model, d_model) if projected else nn.Identity()
         self.dropout = Dropout(dropout)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -37,3 +37,10 @@ class MultiheadAttention(nn.Module):
     def split(self, x: Tensor) -> Tensor:
         """(b, t, d) -> (b, heads, t, d / heads)."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class FeedForward(nn.Sequential):
+    """Two layers with ReLU and dropout between them: (b, t, d) -> (b, t, d)."""
+
+    def __init__(self, d_model: int, hidden: int, dropout: float) -> None:
+        super().__init__(Pointwise(d_model, hidden), nn.ReLU(), Dropout(dropout), Pointwise(hidden, d_model))

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pamfn.models.attention import MultiheadAttention
+from pamfn.models.attention import FeedForward, MultiheadAttention
 from pamfn.models.baselines.streams import only_stream, only_width
 from pamfn.models.layers import Dropout, Pointwise, SequenceNorm, full_precision, valid_segments
 
@@ -18,13 +18,6 @@ class GDLTOutput(NamedTuple):
     score: Tensor
     responses: Tensor
     queries: Tensor
-
-
-class FeedForward(nn.Sequential):
-    """Two layers with ReLU and dropout between them: (b, t, d) -> (b, t, d)."""
-
-    def __init__(self, d_model: int, hidden: int, dropout: float) -> None:
-        super().__init__(Pointwise(d_model, hidden), nn.ReLU(), Dropout(dropout), Pointwise(hidden, d_model))
 
 
 class EncoderLayer(nn.Module):
@@ -129,8 +122,9 @@ def initialise(layers: nn.Module) -> None:
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
         if isinstance(module, MultiheadAttention):
-            for projection in (module.query, module.key, module.value, module.out):
-                nn.init.zeros_(projection.bias)
+            for projection in module.children():
+                if isinstance(projection, nn.Linear):
+                    nn.init.zeros_(projection.bias)
     for module in layers.modules():
         if isinstance(module, MultiheadAttention):
             for projection in (module.query, module.key, module.value):

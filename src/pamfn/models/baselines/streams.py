@@ -1,4 +1,4 @@
-"""The stream of a method that reads one modality."""
+"""The streams of methods that read one modality, or two."""
 
 from collections.abc import Mapping
 
@@ -18,3 +18,11 @@ def only_stream(features: Tensor | Mapping[str, Tensor]) -> Tensor:
         return features
     (stream,) = features.values()
     return stream
+
+
+def two_widths(widths: Mapping[str, int], method: str) -> tuple[int, int]:
+    """The feature widths of the two modalities; ValueError when there are not two."""
+    if len(widths) != 2:
+        raise ValueError(f"{method} reads two modalities, not {', '.join(widths)}: choose e.g. modalities=[rgb,audio]")
+    first, second = widths.values()
+    return first, second

@@ -1,0 +1,111 @@
+"""Joint-VA: joint visual and audio learning with disentangled attention (Badamdorj et al., ICCV 2021), for scores."""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pamfn.models.baselines.streams import two_widths
+from pamfn.models.branch import Embedding
+from pamfn.models.layers import Dropout, Pointwise, average, full_precision, valid_segments
+
+
+class JointVAOutput(NamedTuple):
+    """score (b,) in [0, 1]."""
+
+    score: Tensor
+
+
+class DisentangledAttention(nn.Module):
+    """Non-local attention of two parts, pairwise over deviations from the mean over time and unary, with a residual.
+
+    Shapes: x and source (b, t, d_model), valid (b, t) true on the real segments of both or None -> (b, t, d_model).
+    sentinel: a learned vector stands beside the source's segments, so that attention can leave a noisy source.
+    """
+
+    def __init__(self, d_model: int, hidden: int, sentinel: bool) -> None:
+        super().__init__()
+        self.query = Pointwise(d_model, hidden, bias=False)
+        self.key = Pointwise(d_model, hidden, bias=False)
+        self.value = Pointwise(d_model, hidden, bias=False)
+        self.unary = Pointwise(d_model, 1)
+        self.out = Pointwise(hidden, d_model, bias=False)
+        self.scale = nn.Parameter(torch.tensor(hidden**-0.5))
+        self.sentinel = nn.Parameter(torch.randn(1, d_model)) if sentinel else None
+
+    def forward(self, x: Tensor, source: Tensor, valid: Tensor | None) -> Tensor:
+        query, key = centred(self.query(x), valid), centred(self.key(source), valid)
+        value, unary = self.value(source), self.unary(source)
+        if self.sentinel is not None:
+            sentinel = self.sentinel.expand(len(x), 1, -1)
+            key = torch.cat([key, self.key(sentinel)], dim=1)
+            value, unary = (
+                torch.cat([y, layer(sentinel)], dim=1) for y, layer in ((value, self.value), (unary, self.unary))
+            )
+            valid = None if valid is None else F.pad(valid, (0, 1), value=True)
+        pairwise, unary = self.scale * query @ key.transpose(1, 2), unary.transpose(1, 2)
+        if valid is not None:
+            pairwise, unary = (part.masked_fill(~valid[:, None], -math.inf) for part in (pairwise, unary))
+        weights = pairwise.softmax(dim=-1) + unary.softmax(dim=-1)
+        return x + self.out(weights @ value)
+
+
+def centred(x: Tensor, valid: Tensor | None) -> Tensor:
+    """(b, t, d) less its mean over the valid segments."""
+    return x - average(x, valid)
+
+
+class JointVA(nn.Module):
+    """Each of two modalities attends to itself and to the other; the four sequences are joined and averaged over time.
+
+    Shapes: features {modality: (b, t, c_m)} of two modalities -> score (b,) in [0, 1]. `lengths` (b,): number of real
+    segments of each video when videos of different length share the batch.
+    Source: the paper's description; the authors' code is not public. Embedding, widths and the score of a whole video
+    are our choice, PAMFN says nothing about them (NOTES.md).
+
+    Args:
+        widths: {modality: feature width} of the two. attention: width of queries, keys and values.
+        dropout: of the embeddings. head_hidden, head_dropout: of the regressor.
+    """
+
+    def __init__(
+        self,
+        *,
+        widths: Mapping[str, int],
+        d_model: int = 256,
+        hidden: int = 512,
+        attention: int = 128,
+        dropout: float = 0.3,
+        head_hidden: int = 256,
+        head_dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        two_widths(widths, "Joint-VA")
+        self.embeddings = nn.ModuleDict({m: Embedding(c, hidden, d_model, dropout) for m, c in widths.items()})
+        self.within = nn.ModuleList(DisentangledAttention(d_model, attention, sentinel=False) for _ in range(2))
+        self.across = nn.ModuleList(DisentangledAttention(d_model, attention, sentinel=True) for _ in range(2))
+        self.head = nn.Sequential(
+            nn.LayerNorm(4 * d_model),
+            Dropout(head_dropout),
+            nn.Linear(4 * d_model, head_hidden),
+            nn.ReLU(),
+            nn.LayerNorm(head_hidden),
+            Dropout(head_dropout),
+            nn.Linear(head_hidden, 1),
+        )
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Parameters that learn at the head's own rate."""
+        return list(self.head.parameters())
+
+    def forward(self, features: Mapping[str, Tensor], lengths: Tensor | None = None) -> JointVAOutput:
+        segments = next(iter(features.values())).shape[1]
+        valid = None if lengths is None else valid_segments(lengths, segments)
+        streams = [embedding(features[m], valid) for m, embedding in self.embeddings.items()]
+        within = [attend(x, x, valid) for attend, x in zip(self.within, streams, strict=True)]
+        across = [attend(x, y, valid) for attend, x, y in zip(self.across, streams, streams[::-1], strict=True)]
+        joined = average(torch.cat([*within, *across], dim=-1), valid).squeeze(1)
+        return JointVAOutput(torch.sigmoid(full_precision(self.head, joined)).flatten())

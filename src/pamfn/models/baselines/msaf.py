@@ -1,0 +1,116 @@
+"""MSAF: multimodal split attention fusion (Su, Hu, Li, Cao, 2020) between the branches of the modalities."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pamfn.models.branch import Embedding, ResidualBlock
+from pamfn.models.head import RegressionHead
+from pamfn.models.layers import average, full_precision, pool, valid_segments
+
+STAGES = 3
+
+
+class MSAFOutput(NamedTuple):
+    """score (b,) in [0, 1]."""
+
+    score: Tensor
+
+
+class SplitAttention(nn.Module):
+    """Weighs blocks of channels of all modalities, channel by channel, by what the blocks hold in sum.
+
+    Shapes: x {modality: (b, t, d)}, valid (b, t) or None -> weights (b, m, d), which over modalities and the blocks of
+    each sum to 1 where floor is 0, and else are floor + (1 - floor) times that.
+    Raises ValueError when d is not divisible by the width of a block. With one modality and one block all are 1.
+    """
+
+    def __init__(self, modalities: Sequence[str], d_model: int, block: int, reduction: int, floor: float) -> None:
+        super().__init__()
+        if d_model % block or block % reduction:
+            raise ValueError(
+                f"d_model {d_model}, block {block}, reduction {reduction}: each must divide the one before"
+            )
+        if not 0 <= floor < 1:
+            raise ValueError(f"floor is at least 0 and below 1, not {floor}")
+        self.block, self.floor = block, floor
+        self.squeeze = nn.Sequential(
+            nn.Linear(block, block // reduction), nn.BatchNorm1d(block // reduction), nn.ReLU()
+        )
+        self.excite = nn.ModuleDict({m: nn.Linear(block // reduction, d_model) for m in modalities})
+
+    def forward(self, x: Mapping[str, Tensor], valid: Tensor | None) -> Tensor:
+        over_time = torch.stack([average(x[m], valid).squeeze(1) for m in self.excite], dim=1)
+        common = self.squeeze(over_time.unflatten(2, (-1, self.block)).sum(dim=(1, 2)))
+        logits = torch.stack([layer(common) for layer in self.excite.values()], dim=1)  # (b, m, d)
+        blocks = logits.unflatten(2, (-1, self.block)).flatten(1, 2).softmax(dim=1)
+        weights = blocks.unflatten(1, (len(self.excite), -1)).flatten(2)
+        return self.floor + (1 - self.floor) * weights
+
+
+class MSAF(nn.Module):
+    """PAMFN's branches from scratch, their features weighed together after some stages; one head on their ends.
+
+    Shapes: features {modality: (b, t, c_m)} -> score (b,) in [0, 1]. `lengths` (b,): number of real segments of each
+    video when videos of different length share the batch. t must be at least 4.
+    Source: the authors' code, anita-hu/MSAF, for the attention; where it stands and the head are our choice, of the
+    size that PAMFN's paper gives (NOTES.md).
+
+    Args:
+        widths: {modality: feature width}, two or more. fusion_stages: behind which of the three stages features are
+            weighed. block: channels of a block. reduction: of the attention's hidden layer. floor: least weight.
+        join: how the branches' last features reach the head. head_reduction: its hidden layer is d_model / that.
+    """
+
+    min_segments = 2 ** (STAGES - 1)
+
+    def __init__(
+        self,
+        *,
+        widths: Mapping[str, int],
+        d_model: int = 256,
+        hidden: int = 512,
+        dropout: float = 0.3,
+        fusion_stages: Sequence[int] = (2,),
+        block: int = 256,
+        reduction: int = 4,
+        floor: float = 0.0,
+        join: Literal["concat", "sum"] = "concat",
+        head_reduction: int = 2,
+    ) -> None:
+        super().__init__()
+        if len(widths) < 2:
+            raise ValueError(f"MSAF reads two or more modalities, not {', '.join(widths)}: choose e.g. [rgb,audio]")
+        if not set(fusion_stages) <= set(range(1, STAGES + 1)):
+            raise ValueError(f"fusion_stages are among 1 to {STAGES}, not {list(fusion_stages)}")
+        self.join = join
+        self.embeddings = nn.ModuleDict({m: Embedding(c, hidden, d_model, dropout) for m, c in widths.items()})
+        self.blocks = nn.ModuleList(nn.ModuleDict({m: ResidualBlock(d_model) for m in widths}) for _ in range(STAGES))
+        self.attention = nn.ModuleDict(
+            {str(i): SplitAttention(list(widths), d_model, block, reduction, floor) for i in sorted(set(fusion_stages))}
+        )
+        width = d_model * len(widths) if join == "concat" else d_model
+        self.head = RegressionHead(width, d_model, head_reduction, dropout=0.0)
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Parameters that learn at the head's own rate."""
+        return list(self.head.parameters())
+
+    def forward(self, features: Mapping[str, Tensor], lengths: Tensor | None = None) -> MSAFOutput:
+        segments = next(iter(features.values())).shape[1]
+        valid = None if lengths is None else valid_segments(lengths, segments)
+        x = {m: embedding(features[m], valid) for m, embedding in self.embeddings.items()}
+        for i, blocks in enumerate(self.blocks, start=1):
+            assert isinstance(blocks, nn.ModuleDict)
+            last = i == STAGES
+            x = {m: pool(block(x[m], valid), last=last, valid=valid) for m, block in blocks.items()}
+            lengths = None if lengths is None or last else lengths // 2
+            valid = None if lengths is None else valid_segments(lengths, segments // 2**i)
+            if str(i) in self.attention:
+                weights = self.attention[str(i)](x, valid)
+                x = {m: y * weights[:, None, j] for j, (m, y) in enumerate(x.items())}
+        ends = torch.stack([y.squeeze(1) for y in x.values()], dim=1)  # (b, m, d)
+        joined = ends.flatten(1) if self.join == "concat" else ends.sum(dim=1)
+        return MSAFOutput(full_precision(self.head, joined).flatten())
