@@ -509,7 +509,7 @@ def test_csv_has_a_line_for_every_cell_with_all_numbers():
 def test_what_is_special_in_latex_and_html_is_escaped():
     table = build_table(plain(["a & b <c>", "50 %_$"], ["TES"]), [], {}, ["a_b & <c> 95 %"], ["train 'x<y'"])
     assert "a \\& b $<$c$>$" in table.latex()
-    assert "a\\_b \\& <c> 95 \\%\\\\" in table.latex()
+    assert "a\\_b \\& $<$c$>$ 95 \\%\\\\" in table.latex()
     assert "a &amp; b &lt;c&gt;" in table.html()
     assert "<li>a_b &amp; &lt;c&gt; 95 %</li>" in table.html()
 
