@@ -1,5 +1,7 @@
 """The bootstrap against scipy on lists that are really resampled, and what its resamples share."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -69,6 +71,13 @@ def test_the_interval_holds_the_number_it_is_about(metric: str):
     seeds = [score_metrics(given_.true.tolist(), p.tolist(), 5.0)[metric] for p in given_.predicted]
     low, high = interval(bootstrap(metric, given_))
     assert low < float(average(metric, seeds)) < high
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_seeds_are_averaged_as_in_the_cell_however_far_apart_they_are(metric: str):
+    given_ = scored(seeds=3)
+    each = [bootstrap(metric, replace(given_, predicted=predicted[None])) for predicted in given_.predicted]
+    np.testing.assert_allclose(bootstrap(metric, given_), np.mean(each, axis=0))
 
 
 def test_the_interval_of_pearson_is_about_that_of_its_formula():
