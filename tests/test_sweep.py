@@ -12,6 +12,7 @@ from conftest import RunCli
 from pamfn.archive import archive
 from pamfn.config import CONF, EXPERIMENTS, table_names
 from pamfn.errors import InputError
+from pamfn.finished import finished
 from pamfn.store import Run
 from pamfn.sweep import Job, plan, sweep_of
 from wandb_files import merged, records
@@ -218,7 +219,7 @@ def test_the_archive_answers_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
     shutil.rmtree(run.path)
     again = only_job(tmp_path)
     assert again.result == kept
-    assert again.folder == Run(copy.path)
+    assert finished(again.config) == Run(copy.path)
 
 
 def test_the_plan_counts_what_is_missing_by_what_like_runs_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

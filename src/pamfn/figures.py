@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pamfn import config
+from pamfn.answers import answered
 from pamfn.errors import InputError
 from pamfn.evaluation.figures import plot_attention, plot_decisions, plot_fusionnets, plot_policy
 from pamfn.explain import Explanation, Video, explain, fused, has_weights
 from pamfn.sweep import Sweep, sweep_of
-from pamfn.tables import answered
 
 STAGE = 2
 """The stage of the paper's Figures 7 and 8."""

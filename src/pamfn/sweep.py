@@ -52,12 +52,6 @@ class Job:
         found = finished(self.config)
         return None if found is None else found.result()
 
-    @property
-    def folder(self) -> Run:
-        """The folder that `result` was read from."""
-        found = finished(self.config)
-        return self.run if found is None else found
-
 
 @dataclass(frozen=True)
 class Sweep:

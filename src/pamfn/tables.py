@@ -6,49 +6,32 @@ Settings after the name are those of the sweep: `+experiment=uiprmd seed=0 proto
 
 import argparse
 import csv
-import os
 import re
 import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
 from pamfn import config
+from pamfn.answers import Answer, answered, measurements, refuse_mixed
 from pamfn.config import CONF, EXPERIMENTS, let_checked_refuse, parsed, resolved
 from pamfn.errors import InputError
-from pamfn.evaluation.cells import COLUMNS, Measured, Place, ordered
+from pamfn.evaluation.cells import COLUMNS, Place, ordered
 from pamfn.evaluation.costs import Cost, cost_notes
-from pamfn.evaluation.metrics import METRICS, score_metrics
+from pamfn.evaluation.metrics import METRICS
 from pamfn.evaluation.protocol_tables import protocols
 from pamfn.evaluation.tables import REFERENCE, BuiltTable, Format, Layout, build_table, page
-from pamfn.finished import every_run, finished, readable
+from pamfn.finished import every_run, readable
 from pamfn.provenance import counted, machine, provenance
 from pamfn.schema import Config, Table
-from pamfn.store import Run, cannot_write
+from pamfn.store import Run
 from pamfn.summary import MEANING
 from pamfn.sweep import Job, Sweep, sweep_of
-
-TOLERANCE = 1e-5
-"""How far the metric of stored predictions may be from the stored metric."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A job of a sweep and the finished run that answers it."""
-
-    job: Job
-    run: Run
-    result: dict[str, Any]
-
-    def select(self, asked: str | None) -> str:
-        """The protocol whose number is taken."""
-        return asked or self.result["reported"]
 
 
 def main() -> None:
@@ -84,7 +67,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         settings = sweep.jobs[0].config
         tables = [built(sweep, overrides, arguments.metric, arguments.select)]
     show(tables, arguments.format)
-    if not arguments.no_wandb and settings.logger.wandb:
+    if settings.logger.wandb and not arguments.no_wandb:
         log_to_wandb(tables, arguments.name, settings)
 
 
@@ -188,97 +171,11 @@ def layout_of(sweep: Sweep, columns: Mapping[str, str], metric: str, *, syntheti
     )
 
 
-def answered(sweep: Sweep) -> tuple[list[Answer], list[str]]:
-    """The finished runs of a sweep, and a sentence for every one that cannot be trusted."""
-    answers, problems = [], dict.fromkeys(f"Left out: {problem}" for problem in sweep.problems)
-    for job in sweep.jobs:
-        try:
-            found = finished(job.config)
-            result = None if found is None else found.result()
-        except InputError as error:
-            problems |= dict.fromkeys(f"Left out: {problem}" for problem in error.problems)
-            continue
-        if found is not None and result is not None:
-            answers.append(Answer(job, found, result))
-    return answers, list(problems)
-
-
-def refuse_mixed(answers: Sequence[Answer]) -> None:
-    """Real and synthetic data do not belong in one table."""
-    sources = dict.fromkeys((answer.job.column, answer.result["data_source"]) for answer in answers)
-    if len({source for _, source in sources}) > 1:
-        told = ", ".join(f"{column} is {source}" for column, source in sources)
-        raise InputError(
-            f"this table would mix real and synthetic data ({told}). Choose its columns, e.g. +experiment=uiprmd."
-        )
-
-
 def column_names(jobs: Sequence[Job]) -> dict[str, str]:
     """{column as swept: as shown}: the data set, by the paper's name if it has one; as swept if two share it."""
     data = {job.column: str(job.config.data.get("name")) for job in jobs}
     several = {name for name, count in Counter(data.values()).items() if count > 1}
     return {column: column if name in several else COLUMNS.get(name, name) for column, name in data.items()}
-
-
-def measurements(
-    answers: Sequence[Answer], columns: Mapping[str, str], rows: Mapping[str, str], metric: str, select: str | None
-) -> tuple[list[Measured], list[str]]:
-    """The numbers of a table, and a sentence for each that is not there or has no predictions to go with it."""
-    measured, doubts, without, unstored = [], dict[str, None](), Counter[str](), Counter[str]()
-    for answer in answers:
-        chosen = answer.select(select)
-        if chosen not in answer.result["metrics"]:
-            without[chosen] += 1
-            continue
-        value = answer.result["metrics"][chosen][metric]
-        weights = weights_of(answer.result, chosen)
-        predicted = None
-        if weights is None:
-            unstored[chosen] += 1
-        elif value is not None:
-            try:
-                predicted = predictions(answer, weights, metric, value)
-            except InputError as error:
-                doubts |= dict.fromkeys(error.problems)
-        place = rows.get(answer.job.row, answer.job.row), columns[answer.job.column]
-        number = float("nan") if value is None else float(value)
-        measured.append(Measured(*place, answer.job.seed, number, predicted, answer.result["score_range"]))
-    absent = [f"{n} runs have no number for {name} ({MEANING[name]}); shown as not run." for name, n in without.items()]
-    no_intervals = [
-        f"No interval and no p for {name} of {n} runs: the predictions that it is a metric of are not stored."
-        for name, n in unstored.items()
-    ]
-    return measured, [*absent, *no_intervals, *doubts]
-
-
-def weights_of(result: Mapping[str, Any], chosen: str) -> str | None:
-    """Which stored predictions a protocol's number is of: those of the reported epoch, of the last, or none."""
-    if chosen == result["reported"]:
-        return "selected"
-    return "last" if chosen == "last" else None
-
-
-def predictions(answer: Answer, weights: str, metric: str, value: float) -> dict[str, tuple[float, float]]:
-    """{test video: (true, predicted) points} under stored weights.
-
-    Raises:
-        InputError: when there are none, or their metric is not the stored one.
-    """
-    file = answer.run.file("predictions.csv")
-    try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            rows = [row for row in csv.DictReader(lines) if (row["weights"], row["split"]) == (weights, "test")]
-        found = {row["video"]: (float(row["true"]), float(row["predicted"])) for row in rows}
-        true, predicted = zip(*found.values(), strict=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"No interval for {answer.run.path.name}: {file} cannot be read ({error!r}).") from error
-    again = score_metrics(true, predicted, answer.result["score_range"])[metric]
-    if not abs(again - value) <= TOLERANCE * max(1, abs(value)):
-        raise InputError(
-            f"No interval for {answer.run.path.name}: predictions.csv gives {metric} {again:.6f} and result.json says "
-            f"{value:.6f}; one of them was changed."
-        )
-    return found
 
 
 def paper_figures(table: Table, metric: str) -> dict[Place, float]:
@@ -317,33 +214,19 @@ def missing_commands(sweep: Sweep, answers: Sequence[Answer], overrides: Sequenc
 
 def log_to_wandb(tables: Sequence[BuiltTable], name: str, settings: Config) -> None:
     """The tables as a W&B run of their own, below the output folder."""
-    from pamfn.training.loggers import mode_of
+    from pamfn.training.loggers import open_logger
 
-    folder = Path(settings.paths.output_dir) / "tables" / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    os.environ.setdefault("WANDB_SILENT", "true")
-    import wandb
+    run = Run(Path(settings.paths.output_dir) / "tables" / name)
+    about = {"table": name, "notes": [note for table in tables for note in table.notes]}
+    settings = settings.model_copy(update={"logger": settings.logger.model_copy(update={"group": name})})
+    with run.locked(), open_logger(settings.logger, run, kind="table", name=name, tags=[], config=about) as logger:
+        if logger is None:
+            return
+        import wandb
 
-    logger = settings.logger
-    with wandb.init(
-        project=logger.project,
-        entity=logger.entity,
-        group=name,
-        job_type="table",
-        name=name,
-        tags=logger.tags,
-        notes="\n".join(note for table in tables for note in table.notes),
-        dir=folder,
-        mode=mode_of(logger),  # type: ignore[arg-type]
-        reinit="create_new",
-    ) as summary:
         for table in tables:
             lines = csv.reader(table.csv().splitlines())
-            summary.log(
+            logger.experiment.log(
                 {
                     f"{table.name}/table": wandb.Table(dataframe=table.frame),
                     f"{table.name}/cells": wandb.Table(columns=list[str | int](next(lines)), data=list(lines)),

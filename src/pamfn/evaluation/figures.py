@@ -81,8 +81,8 @@ def plot_decisions(path: Path, counts: Mapping[str, Sequence[Sequence[int]]], sp
 def plot_fusionnets(path: Path, srcc: Mapping[str, Mapping[int, Sequence[float]]], reported: str) -> None:
     """Figure 6: Spearman's correlation against the number of FusionNets, a line a data set.
 
-    `srcc` {data set: {K: values of the seeds}}; a point is their mean, the band their standard deviation, as in the
-    tables. `reported`: the protocol that the values come from.
+    `srcc` {data set: {K: values of the seeds}}; a line joins their means, the band is their standard deviation, as
+    in the tables, and every seed is a small point. `reported`: the protocol that the values come from.
     """
     figure = Figure(figsize=(6, 4.4), layout="constrained")
     ax: Axes = figure.subplots()
@@ -93,6 +93,8 @@ def plot_fusionnets(path: Path, srcc: Mapping[str, Mapping[int, Sequence[float]]
         (line,) = ax.plot(networks, mean, marker="o", markersize=4, label=label)
         low, high = ([m + sign * s for m, s in zip(mean, seeds, strict=True)] for sign in (-1, 1))
         ax.fill_between(networks, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        each = [(k, value) for k in networks for value in by_networks[k]]
+        ax.plot(*zip(*each, strict=True), ".", color=line.get_color(), alpha=0.5, markersize=4)
     ax.set(xlabel="number of FusionNets K", ylabel=f"Spearman's correlation ({reported.replace('_', ' ')})")
     ax.set_xticks(sorted({k for by_networks in srcc.values() for k in by_networks}))
     legend_below(figure, ax)

@@ -1,0 +1,120 @@
+"""What the finished runs of a sweep answer: their numbers, and the predictions that these are numbers of.
+
+Nothing here imports torch.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pamfn.errors import InputError
+from pamfn.evaluation.cells import Measured
+from pamfn.evaluation.metrics import score_metrics
+from pamfn.finished import finished
+from pamfn.store import Run
+from pamfn.summary import MEANING
+from pamfn.sweep import Job, Sweep
+
+TOLERANCE = 1e-5
+"""How far the metric of stored predictions may be from the stored metric."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A job of a sweep and the finished run that answers it."""
+
+    job: Job
+    run: Run
+    result: dict[str, Any]
+
+    def select(self, asked: str | None) -> str:
+        """The protocol whose number is taken."""
+        return asked or self.result["reported"]
+
+
+def answered(sweep: Sweep) -> tuple[list[Answer], list[str]]:
+    """The finished runs of a sweep, and a sentence for every one that cannot be trusted."""
+    answers, problems = [], dict.fromkeys(f"Left out: {problem}" for problem in sweep.problems)
+    for job in sweep.jobs:
+        try:
+            found = finished(job.config)
+            result = None if found is None else found.result()
+        except InputError as error:
+            problems |= dict.fromkeys(f"Left out: {problem}" for problem in error.problems)
+            continue
+        if found is not None and result is not None:
+            answers.append(Answer(job, found, result))
+    return answers, list(problems)
+
+
+def refuse_mixed(answers: Sequence[Answer]) -> None:
+    """Real and synthetic data do not belong in one table."""
+    sources = dict.fromkeys((answer.job.column, answer.result["data_source"]) for answer in answers)
+    if len({source for _, source in sources}) > 1:
+        told = ", ".join(f"{column} is {source}" for column, source in sources)
+        raise InputError(
+            f"this table would mix real and synthetic data ({told}). Choose its columns, e.g. +experiment=uiprmd."
+        )
+
+
+def measurements(
+    answers: Sequence[Answer], columns: Mapping[str, str], rows: Mapping[str, str], metric: str, select: str | None
+) -> tuple[list[Measured], list[str]]:
+    """The numbers of a table, and a sentence for each that is not there or has no predictions to go with it."""
+    measured, doubts, without, unstored = [], dict[str, None](), Counter[str](), Counter[str]()
+    for answer in answers:
+        chosen = answer.select(select)
+        if chosen not in answer.result["metrics"]:
+            without[chosen] += 1
+            continue
+        value = answer.result["metrics"][chosen][metric]
+        weights = weights_of(answer.result, chosen)
+        predicted = None
+        if weights is None:
+            unstored[chosen] += 1
+        elif value is not None:
+            try:
+                predicted = predictions(answer, weights, metric, value)
+            except InputError as error:
+                doubts |= dict.fromkeys(error.problems)
+        place = rows.get(answer.job.row, answer.job.row), columns[answer.job.column]
+        number = float("nan") if value is None else float(value)
+        measured.append(Measured(*place, answer.job.seed, number, predicted, answer.result["score_range"]))
+    absent = [f"{n} runs have no number for {name} ({MEANING[name]}); shown as not run." for name, n in without.items()]
+    no_intervals = [
+        f"No interval and no p for {name} of {n} runs: the predictions that it is a metric of are not stored."
+        for name, n in unstored.items()
+    ]
+    return measured, [*absent, *no_intervals, *doubts]
+
+
+def weights_of(result: Mapping[str, Any], chosen: str) -> str | None:
+    """Which stored predictions a protocol's number is of: those of the reported epoch, of the last, or none."""
+    if chosen == result["reported"]:
+        return "selected"
+    return "last" if chosen == "last" else None
+
+
+def predictions(answer: Answer, weights: str, metric: str, value: float) -> dict[str, tuple[float, float]]:
+    """{test video: (true, predicted) points} under stored weights.
+
+    Raises:
+        InputError: when there are none, or their metric is not the stored one.
+    """
+    file = answer.run.file("predictions.csv")
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            rows = [row for row in csv.DictReader(lines) if (row["weights"], row["split"]) == (weights, "test")]
+        found = {row["video"]: (float(row["true"]), float(row["predicted"])) for row in rows}
+        true, predicted = zip(*found.values(), strict=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"No interval for {answer.run.path.name}: {file} cannot be read ({error!r}).") from error
+    again = score_metrics(true, predicted, answer.result["score_range"])[metric]
+    if not abs(again - value) <= TOLERANCE * max(1, abs(value)):
+        raise InputError(
+            f"No interval for {answer.run.path.name}: predictions.csv gives {metric} {again:.6f} and result.json says "
+            f"{value:.6f}; one of them was changed."
+        )
+    return found
