@@ -149,5 +149,5 @@ def test_figure_6_is_drawn_from_the_finished_runs_of_a_sweep(tiny_data, folder, 
     assert result is not None
     told = draw_table("number_of_fusionnets", [*settings(tiny_data, folder), "model.num_fusion_nets=2,3"], tmp_path)
     srcc = result["metrics"]["best_on_test"]["srcc"]
-    assert lines(drawn[0].axes[0])["fisv_tes"] == ([3], [srcc])
+    assert lines(drawn[-1].axes[0])["fisv_tes"] == ([3], [srcc])
     assert told.left_out == ["1 of 2 runs, which are not finished."]
