@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pamfn.data.videos import Batch, WholeVideos
 from pamfn.errors import InputError
 from pamfn.evaluate import configuration
-from pamfn.models.pamfn import StageOutput
+from pamfn.models.stage import StageOutput
 from pamfn.pipeline import data_module, load_network
 from pamfn.store import Run
 

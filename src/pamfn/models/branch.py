@@ -3,15 +3,27 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pamfn.models.layers import Dropout, Pointwise, SequenceConv, SequenceNorm, full_precision, pool, valid_segments
+from pamfn.models.layers import (
+    Dropout,
+    Pointwise,
+    SequenceConv,
+    SequenceNorm,
+    full_precision,
+    pool,
+    pooled_lengths,
+    poolings,
+    valid_segments,
+)
 
 
 class BranchOutput(NamedTuple):
-    """score (b,) in [0, 1] and maps [(b, t, d), (b, t // 2, d), ..., (b, 1, d)]."""
+    """score (b,) in [0, 1] and maps [(b, t, d), (b, t // 2, d), ..., (b, 1, d)].
+
+    Per segment: logits (b, t) instead of scores, and every map (b, t, d).
+    """
 
     score: Tensor
     maps: list[Tensor]
@@ -53,7 +65,8 @@ class ModalityBranch(nn.Module):
 
     Shapes: features (b, t, c) -> score (b,) in [0, 1] and num_stages + 1 maps (b, t, d), (b, t // 2, d), .., (b, 1, d).
     `lengths` (b,): number of real segments of each video when videos of different length share the batch.
-    Source: section III-B of the paper. t must be at least 2 ** (num_stages - 1).
+    `per_segment`: nothing is pooled and every segment gets a logit, (b, t), as for highlights (section IV-G).
+    Source: section III-B of the paper. t must be at least 2 ** (num_stages - 1), or 1 per segment.
     """
 
     def __init__(
@@ -65,11 +78,13 @@ class ModalityBranch(nn.Module):
         num_stages: int = 3,
         dropout: float = 0.3,
         head_dropout: float = 0.5,
+        per_segment: bool = False,
     ) -> None:
         super().__init__()
         if num_stages < 1:
             raise ValueError(f"num_stages is at least 1, not {num_stages}")
-        self.d_model = d_model
+        self.d_model, self.per_segment = d_model, per_segment
+        self.poolings = poolings(num_stages, per_segment)
         self.embedding = Embedding(width, hidden, d_model, dropout)
         self.blocks = nn.ModuleList(ResidualBlock(d_model) for _ in range(num_stages))
         self.head_dropout = nn.Dropout(head_dropout)
@@ -84,19 +99,18 @@ class ModalityBranch(nn.Module):
         valid = None if lengths is None else valid_segments(lengths, features.shape[1])
         x = self.embedding(features, valid)
         maps = [x]
-        for i, block in enumerate(self.blocks):
-            last = i == len(self.blocks) - 1
-            x = pool(block(x, valid), last=last, valid=valid)
+        for block, pooling in zip(self.blocks, self.poolings, strict=True):
+            x = pool(block(x, valid), pooling, valid)
             maps.append(x)
             if lengths is not None:
-                lengths = lengths // 2
+                lengths = pooled_lengths(lengths, pooling)
                 valid = valid_segments(lengths, x.shape[1])
         return maps
 
     def forward(self, features: Tensor | Mapping[str, Tensor], lengths: Tensor | None = None) -> BranchOutput:
-        """Score and maps of features (b, t, c), which may come as the only entry of a dict."""
+        """Score (or logits) and maps of features (b, t, c), which may come as the only entry of a dict."""
         if not isinstance(features, Tensor):
             (features,) = features.values()
         maps = self.maps(features, lengths)
-        score = torch.sigmoid(full_precision(self.head, self.head_dropout(maps[-1]))).flatten()
-        return BranchOutput(score, maps)
+        logits = full_precision(self.head, self.head_dropout(maps[-1])).squeeze(-1)  # (b, 1), or (b, t) per segment
+        return BranchOutput(logits if self.per_segment else logits.squeeze(1).sigmoid(), maps)

@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pamfn.models.layers import SequenceConv, SequenceNorm, pool
+from pamfn.models.layers import Pooling, SequenceConv, SequenceNorm, pool
 
 
 class FusionNets(nn.Module):
     """All K FusionNets as one computation; network k weighs the modalities in its own way and refines the sum.
 
-    Shapes: features (b, t, m, d) -> cross-modal features (b, t', k, d), with t' = t // 2 or 1 (last stage).
+    Shapes: features (b, t, m, d) -> cross-modal features (b, t', k, d), with t' what `pooling` leaves of t.
     Source: section III-D, equations 5-6. `shared_attention`: the first layer of the attention network is shared by the
     K networks, as in the released code, instead of one each as the text says (NOTES.md, row 10).
     """
@@ -30,14 +30,14 @@ class FusionNets(nn.Module):
         self.conv2 = SequenceConv(networks * d_model, networks * d_model, groups=networks)
         self.norm2 = SequenceNorm(networks * d_model)
 
-    def forward(self, features: Tensor, *, last: bool, valid: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, pooling: Pooling, valid: Tensor | None = None) -> Tensor:
         b, t, m, d = features.shape
         hidden = F.relu(self.attention_norm(self.attention1(features.flatten(2)), valid))
         weights = self.attention2(hidden).reshape(b, t, m, self.networks).softmax(dim=2)
         fused = torch.matmul(weights.transpose(2, 3), features).flatten(2)  # (b, t, k * d)
         refined = F.relu(self.norm1(self.conv1(fused, valid), valid))
         refined = F.relu(self.norm2(self.conv2(refined, valid), valid))
-        return pool(fused + refined, last=last, valid=valid).unflatten(2, (self.networks, d))
+        return pool(fused + refined, pooling, valid).unflatten(2, (self.networks, d))
 
 
 class PolicyNet(nn.Sequential):
@@ -96,7 +96,7 @@ MASKS = {"ranked": ranked_mask, "unranked": unranked_mask}
 class AdaptiveFusion(nn.Module):
     """AFM: K FusionNets and their PolicyNet over the previous stage's features.
 
-    Shapes: features (b, t, m, d), noise (b, t', choices) or None -> `FusionOutput` at t' = t // 2 or 1 (last stage).
+    Shapes: features (b, t, m, d), noise (b, t', choices) or None -> `FusionOutput` at t', what `pooling` leaves of t.
     Source: section III-D. `noise` is added to the logits before the decision; without it the decision is their argmax.
     `policy`: `ranked`, or of Table VII `unranked` (a decision per FusionNet) or `free` (no PolicyNet, all enabled).
     """
@@ -120,11 +120,16 @@ class AdaptiveFusion(nn.Module):
             self.policy = PolicyNet(d_model, modalities, choices, policy_layers)
 
     def forward(
-        self, features: Tensor, temperature: Tensor, noise: Tensor | None, *, last: bool, valid: Tensor | None = None
+        self,
+        features: Tensor,
+        temperature: Tensor,
+        noise: Tensor | None,
+        pooling: Pooling,
+        valid: Tensor | None = None,
     ) -> FusionOutput:
-        cross_modal = self.fusion_nets(features, last=last, valid=valid)
+        cross_modal = self.fusion_nets(features, pooling, valid)
         if self.mask_of is None:
             return FusionOutput(cross_modal, None, None, None)
-        logits = pool(self.policy(features.flatten(2)), last=last, valid=valid)
+        logits = pool(self.policy(features.flatten(2)), pooling, valid)
         mask, decision = self.mask_of(logits if noise is None else logits + noise, temperature)
         return FusionOutput(cross_modal, mask, logits, decision)

@@ -1,6 +1,20 @@
-"""The regression head of the fused networks."""
+"""The heads of the fused networks: a score of the whole video, or a logit of each of its segments."""
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pamfn.models.layers import SequenceNorm
+
+
+def hidden_width(d_model: int, reduction: int) -> int:
+    """Of a head's hidden layer.
+
+    Raises:
+        ValueError: when nothing is left of it.
+    """
+    if d_model // reduction < 1:
+        raise ValueError(f"head_reduction {reduction} leaves nothing of d_model {d_model}")
+    return d_model // reduction
 
 
 class RegressionHead(nn.Sequential):
@@ -10,9 +24,7 @@ class RegressionHead(nn.Sequential):
     """
 
     def __init__(self, width: int, d_model: int, reduction: int, dropout: float) -> None:
-        hidden = d_model // reduction
-        if hidden < 1:
-            raise ValueError(f"head_reduction {reduction} leaves nothing of d_model {d_model}")
+        hidden = hidden_width(d_model, reduction)
         super().__init__(
             nn.Dropout(dropout),
             nn.Linear(width, hidden),
@@ -22,3 +34,18 @@ class RegressionHead(nn.Sequential):
             nn.Linear(hidden, 1),
             nn.Sigmoid(),
         )
+
+
+class ClassificationHead(nn.Module):
+    """The same layers on every (valid) segment, without the sigmoid: (b, t, width) -> logits (b, t)."""
+
+    def __init__(self, width: int, d_model: int, reduction: int, dropout: float) -> None:
+        super().__init__()
+        hidden = hidden_width(d_model, reduction)
+        self.dropout1, self.linear1 = nn.Dropout(dropout), nn.Linear(width, hidden)
+        self.norm = SequenceNorm(hidden)
+        self.dropout2, self.linear2 = nn.Dropout(0.5), nn.Linear(hidden, 1)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        y = F.relu(self.norm(self.linear1(self.dropout1(x)), valid))
+        return self.linear2(self.dropout2(y)).squeeze(-1)

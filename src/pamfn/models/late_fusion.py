@@ -45,7 +45,10 @@ class LateFusion(nn.Module):
     ) -> None:
         super().__init__()
         self.branches = Branches(branches, finetune=finetune, frozen=frozen, modality_dropout=modality_dropout)
-        d_model, modalities = next(iter(branches.values())).d_model, len(branches)
+        first, modalities = next(iter(branches.values())), len(branches)
+        if first.per_segment:
+            raise ValueError("a late fusion scores whole videos; highlights take model=pamfn")
+        d_model = first.d_model
         self.fusion = fusion
         if fusion == "concat":
             self.reduce = nn.Linear(modalities * d_model, d_model)

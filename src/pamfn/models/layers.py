@@ -4,9 +4,20 @@ A `valid` mask (b, t) marks the real segments of videos that were padded to shar
 in nothing: not in convolutions, not in averages, not in BatchNorm statistics. Without it every segment counts.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Pooling = Literal["halve", "average", "none"]
+"""What ends a stage: the time axis is halved, averaged away, or kept."""
+
+
+def poolings(stages: int, per_segment: bool) -> list[Pooling]:
+    """Of every stage of a network that scores whole videos, or each of their segments."""
+    chosen: list[Pooling] = ["none"] * stages if per_segment else ["halve"] * (stages - 1)
+    return chosen if per_segment else [*chosen, "average"]
 
 
 def valid_segments(lengths: Tensor, segments: int) -> Tensor:
@@ -33,9 +44,18 @@ def average(x: Tensor, valid: Tensor | None = None) -> Tensor:
     return x.masked_fill(~mask, 0).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True)
 
 
-def pool(x: Tensor, *, last: bool, valid: Tensor | None = None) -> Tensor:
-    """What ends a stage: halve the time axis, or average all of it after the last stage."""
-    return average(x, valid) if last else halve(x)
+def pool(x: Tensor, pooling: Pooling, valid: Tensor | None = None) -> Tensor:
+    """What ends a stage, over (valid) segments: (b, t, ...) -> (b, t', ...)."""
+    if pooling == "none":
+        return x
+    return average(x, valid) if pooling == "average" else halve(x)
+
+
+def pooled_lengths(lengths: Tensor, pooling: Pooling) -> Tensor:
+    """Numbers of real segments (b,) after a pooling."""
+    if pooling == "none":
+        return lengths
+    return torch.ones_like(lengths) if pooling == "average" else lengths // 2
 
 
 class SequenceConv(nn.Conv1d):
@@ -106,7 +126,7 @@ class SequenceNorm(nn.BatchNorm1d):
         return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, self.momentum or 0.0, self.eps)
 
 
-def full_precision(head: nn.Module, x: Tensor) -> Tensor:
+def full_precision(head: nn.Module, x: Tensor, *masks: Tensor | None) -> Tensor:
     """A head's output in float32 under any autocast: rounded to bfloat16, different scores would tie."""
     with torch.autocast(x.device.type, enabled=False):
-        return head(x.to(next(head.parameters()).dtype))
+        return head(x.to(next(head.parameters()).dtype), *masks)

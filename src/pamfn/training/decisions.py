@@ -23,16 +23,10 @@ def decision_counts(network: nn.Module, batches: Iterable[Batch]) -> list[list[i
     for batch in batches:
         network.to(batch.target.device)  # Lightning leaves it on the CPU
         stages = network(batch.features, batch.lengths).stages
+        valid = network.valid_levels(next(iter(batch.features.values())).shape[1], batch.lengths)  # type: ignore[operator]
         counts = counts or [torch.zeros(choices + 1, dtype=torch.long) for _ in stages]
         for i, stage in enumerate(stages):
             if stage.decision is not None:
-                last = i == len(stages) - 1
-                kept = stage.decision if last or batch.lengths is None else real(stage.decision, batch.lengths, i)
+                kept = stage.decision if valid[i + 1] is None else stage.decision[valid[i + 1]]
                 counts[i] += torch.bincount(kept.flatten().cpu(), minlength=choices + 1)
     return [stage.tolist() for stage in counts]
-
-
-def real(decision: Tensor, lengths: Tensor, stage: int) -> Tensor:
-    """The decisions (b, t') of segments that are not padding."""
-    there = torch.arange(decision.shape[1], device=decision.device) < (lengths // 2 ** (stage + 1))[:, None]
-    return decision[there]

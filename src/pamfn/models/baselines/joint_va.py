@@ -1,4 +1,4 @@
-"""Joint-VA: joint visual and audio learning with disentangled attention (Badamdorj et al., ICCV 2021), for scores."""
+"""Joint-VA: joint visual and audio learning with disentangled attention (Badamdorj et al., ICCV 2021)."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from pamfn.models.layers import Dropout, Pointwise, average, full_precision, val
 
 
 class JointVAOutput(NamedTuple):
-    """score (b,) in [0, 1]."""
+    """score (b,) in [0, 1], or logits (b, t) per segment."""
 
     score: Tensor
 
@@ -69,6 +69,7 @@ class JointVA(nn.Module):
     Args:
         widths: {modality: feature width} of the two. attention: width of queries, keys and values.
         dropout: of the embeddings. head_hidden, head_dropout: of the regressor.
+        per_segment: every segment gets a logit, (b, t), and nothing is averaged: highlights, its own task.
     """
 
     def __init__(
@@ -81,8 +82,10 @@ class JointVA(nn.Module):
         dropout: float = 0.3,
         head_hidden: int = 256,
         head_dropout: float = 0.5,
+        per_segment: bool = False,
     ) -> None:
         super().__init__()
+        self.per_segment = per_segment
         two_widths(widths, "Joint-VA")
         self.embeddings = nn.ModuleDict({m: Embedding(c, hidden, d_model, dropout) for m, c in widths.items()})
         self.within = nn.ModuleList(DisentangledAttention(d_model, attention, sentinel=False) for _ in range(2))
@@ -107,5 +110,8 @@ class JointVA(nn.Module):
         streams = [embedding(features[m], valid) for m, embedding in self.embeddings.items()]
         within = [attend(x, x, valid) for attend, x in zip(self.within, streams, strict=True)]
         across = [attend(x, y, valid) for attend, x, y in zip(self.across, streams, streams[::-1], strict=True)]
-        joined = average(torch.cat([*within, *across], dim=-1), valid).squeeze(1)
+        joined = torch.cat([*within, *across], dim=-1)
+        if self.per_segment:
+            return JointVAOutput(full_precision(self.head, joined).squeeze(-1))
+        joined = average(joined, valid).squeeze(1)
         return JointVAOutput(torch.sigmoid(full_precision(self.head, joined)).flatten())

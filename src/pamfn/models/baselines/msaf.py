@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pamfn.models.branch import Embedding, ResidualBlock
 from pamfn.models.head import RegressionHead
-from pamfn.models.layers import average, full_precision, pool, valid_segments
+from pamfn.models.layers import average, full_precision, pool, poolings, valid_segments
 
 STAGES = 3
 
@@ -102,11 +102,10 @@ class MSAF(nn.Module):
         segments = next(iter(features.values())).shape[1]
         valid = None if lengths is None else valid_segments(lengths, segments)
         x = {m: embedding(features[m], valid) for m, embedding in self.embeddings.items()}
-        for i, blocks in enumerate(self.blocks, start=1):
+        for i, (blocks, pooling) in enumerate(zip(self.blocks, poolings(STAGES, False), strict=True), start=1):
             assert isinstance(blocks, nn.ModuleDict)
-            last = i == STAGES
-            x = {m: pool(block(x[m], valid), last=last, valid=valid) for m, block in blocks.items()}
-            lengths = None if lengths is None or last else lengths // 2
+            x = {m: pool(block(x[m], valid), pooling, valid) for m, block in blocks.items()}
+            lengths = None if lengths is None or i == STAGES else lengths // 2
             valid = None if lengths is None else valid_segments(lengths, segments // 2**i)
             if str(i) in self.attention:
                 weights = self.attention[str(i)](x, valid)

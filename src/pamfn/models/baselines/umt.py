@@ -1,4 +1,4 @@
-"""UMT: unified multimodal transformers with bottleneck tokens (Liu et al., CVPR 2022), for the score of a video."""
+"""UMT: unified multimodal transformers with bottleneck tokens (Liu et al., CVPR 2022), for highlights and scores."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from pamfn.models.layers import Dropout, Pointwise, average, full_precision, val
 
 
 class UMTOutput(NamedTuple):
-    """score (b,) in [0, 1]."""
+    """score (b,) in [0, 1], or logits (b, t) per segment."""
 
     score: Tensor
 
@@ -131,6 +131,7 @@ class UMT(nn.Module):
         widths: {modality: feature width} of the two. positions: rows of the learned tables of positions.
         tokens: of the bottleneck. decoder_layers: 0 for none. projected: whether attention ends in a projection.
         input_dropout: of the raw features. head_hidden: None for a head of one layer.
+        per_segment: every segment gets a logit, (b, t), as in the authors' code; nothing is averaged.
     """
 
     def __init__(
@@ -147,8 +148,10 @@ class UMT(nn.Module):
         head_hidden: int | None = None,
         dropout: float = 0.1,
         input_dropout: float = 0.5,
+        per_segment: bool = False,
     ) -> None:
         super().__init__()
+        self.per_segment = per_segment
         two_widths(widths, "UMT")
         sizes = Sizes(d_model, heads, feed_forward, dropout, positions, projected)
         self.input_dropout = Dropout(input_dropout)
@@ -180,5 +183,8 @@ class UMT(nn.Module):
         memory = x = self.norm(first + second)
         for layer in self.decoder:
             x = layer(x, memory, valid)
-        whole = average(self.decoder_norm(x), valid).squeeze(1)
+        x = self.decoder_norm(x)
+        if self.per_segment:
+            return UMTOutput(full_precision(self.head, x).squeeze(-1))
+        whole = average(x, valid).squeeze(1)
         return UMTOutput(torch.sigmoid(full_precision(self.head, whole)).flatten())

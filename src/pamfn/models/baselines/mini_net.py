@@ -1,0 +1,68 @@
+"""MINI-Net: highlights learned from whole videos alone, by multiple-instance ranking (Hong et al., ECCV 2020)."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pamfn.models.baselines.streams import two_widths
+from pamfn.models.layers import full_precision, valid_segments
+
+
+class MiniNetOutput(NamedTuple):
+    """score (b, t): logits whose softmax over a video says which clips stand for it. bag (b, 2): is it of the topic?"""
+
+    score: Tensor
+    bag: Tensor
+
+
+class MiniNet(nn.Module):
+    """Clips are weighed against each other, and their weighted sum tells videos of a topic from others.
+
+    Shapes: features {modality: (b, t, c_m)} of a visual and an audio stream -> logits (b, t). `lengths` (b,): number of
+    real clips of each video when videos of different length share the batch. Scores compare clips of one video only.
+    It never sees a clip's label: it is trained on bags, half of them of other topics (`data.bags`).
+    Source: the authors' code, xuantengh/MINI-Net. What differs here: NOTES.md.
+
+    Args:
+        widths: {modality: feature width} of the two, the visual one first. modules: parallel fusions of both.
+    """
+
+    per_segment = True
+
+    def __init__(
+        self, *, widths: Mapping[str, int], d_model: int = 128, modules: int = 4, narrow: int = 32, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        (visual, audio), self.streams = two_widths(widths, "MINI-Net"), list(widths)
+        self.visual = nn.Sequential(nn.Linear(visual, d_model), nn.ReLU(), nn.Dropout(dropout))
+        self.audio = nn.Sequential(nn.Linear(audio, d_model), nn.ReLU())
+        self.fusions = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(2 * d_model, d_model), nn.ReLU(), nn.Dropout(dropout), nn.Linear(d_model, narrow), nn.ReLU()
+            )
+            for _ in range(modules)
+        )
+        if modules * narrow != d_model:
+            raise ValueError(f"modules x narrow is added to d_model {d_model}, and is {modules * narrow}")
+        self.scorer = nn.Sequential(nn.Linear(d_model, d_model // 2), nn.ReLU(), nn.Linear(d_model // 2, 1))
+        self.classifier = nn.Linear(d_model, 2)
+
+    def forward(self, features: Mapping[str, Tensor], lengths: Tensor | None = None) -> MiniNetOutput:
+        visual, audio = (
+            network(features[m]) for network, m in zip((self.visual, self.audio), self.streams, strict=True)
+        )
+        both = torch.cat([visual, audio], dim=-1)
+        fused = torch.cat([fusion(both) for fusion in self.fusions], dim=-1) + visual
+        score = full_precision(self.scorer, fused).squeeze(-1)
+        if lengths is not None:
+            score = score.masked_fill(~valid_segments(lengths, score.shape[1]), -1e9)
+        bag = torch.einsum("bt,btd->bd", score.softmax(dim=1), fused.float())
+        return MiniNetOutput(score, full_precision(self.classifier, bag))
+
+    def bag_loss(self, output: MiniNetOutput, target: Tensor) -> Tensor:
+        """Cross-entropy of bags, target (2 b,) with the b of the topic first, and a hinge between every pair's best."""
+        positive, negative = output.score.softmax(dim=1).amax(dim=1).chunk(2)
+        return F.cross_entropy(output.bag, target.long()) + F.relu(1 - positive + negative).mean()
