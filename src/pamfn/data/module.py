@@ -1,27 +1,20 @@
 """The data module for videos with a score: Rhythmic Gymnastics, Fis-V, UI-PRMD and whatever has that layout."""
 
-import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import Literal
 
-import lightning as L
 import numpy as np
 import torch
-from torch import Tensor
 
 from pamfn.data.annotations import valid_scores
 from pamfn.data.features import FeatureSet, feature_file, problems_of, read_features
 from pamfn.data.identity import feature_name, score_checksum
-from pamfn.data.videos import Crops, Videos, WholeVideos, stratified_holdout
+from pamfn.data.splits import VideoSplits, some
+from pamfn.data.videos import Crops, Videos
 from pamfn.errors import InputError
 
-log = logging.getLogger(__name__)
 
-TOLERANCE = 2
-"""Segments by which the streams of a video may differ; they are then all cut to the shortest."""
-
-
-class ScoreDataModule(L.LightningDataModule):
+class ScoreDataModule(VideoSplits):
     """Splits `train` (what is trained on), `holdout` (a score-stratified part of train, or none) and `test`.
 
     Args:
@@ -57,18 +50,27 @@ class ScoreDataModule(L.LightningDataModule):
         min_segments: int = 4,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            name=name,
+            dataset=dataset,
+            features=features,
+            data_dir=data_dir,
+            batch_size=batch_size,
+            test_batch_size=test_batch_size,
+            holdout=holdout,
+            min_segments=min_segments,
+            seed=seed,
+        )
         if crop < 1 or max_score <= 0 or test_batch_size < 1:
             raise InputError("data: crop, max_score and test_batch_size are above 0.")
-        self.task = name
-        self.dataset, self.score, self.select = dataset, score, select
-        self.files, self.columns, self.max_score = {"train": train, "test": test}, list(columns), max_score
-        self.features, self.data_dir = {m: dict(f) for m, f in features.items()}, Path(data_dir)
-        self.crop, self.min_segments = crop, min_segments
-        self.batch_size, self.test_batch_size, self.holdout, self.seed = batch_size, test_batch_size, holdout, seed
-        self.splits: dict[str, Videos] = {}
-        self.evaluated: list[str] = []  # splits scored after every epoch
-        self.checksums: dict[str, str] = {}
+        self.score, self.select = score, select
+        self.files, self.columns = {"train": train, "test": test}, list(columns)
+        self.max_score, self.crop = max_score, crop
+
+    @property
+    def source(self) -> Literal["real", "synthetic"]:
+        """As its name says."""
+        return "synthetic" if "synthetic" in self.task else "real"
 
     def setup(self, stage: str | None = None) -> None:
         """Reads and checks everything, once."""
@@ -82,15 +84,7 @@ class ScoreDataModule(L.LightningDataModule):
         streams = self.streams([v for names in scores.values() for v in names], problems)
         if problems:
             raise InputError(problems)
-        whole = {split: self.pack(names, streams) for split, names in scores.items()}
-        held = stratified_holdout(whole["train"].points.tolist(), self.holdout, self.seed) if self.holdout else []
-        kept = sorted(set(range(len(whole["train"]))) - set(held))
-        if len(kept) < 2:
-            raise InputError(f"{self.task}: {len(kept)} videos to train on; at least 2 are needed.")
-        self.splits = {"train": whole["train"].subset(kept), "test": whole["test"]}
-        if held:
-            self.splits["holdout"] = whole["train"].subset(held)
-        self.evaluated = [split for split in ("holdout", "test") if split in self.splits]
+        self.divide({split: self.pack(names, streams) for split, names in scores.items()})
 
     def scores(self, split: str, problems: list[str]) -> dict[str, float]:
         """Points of a split's videos; problems are added."""
@@ -122,30 +116,10 @@ class ScoreDataModule(L.LightningDataModule):
             problems.extend(found)
             self.checksums[feature_name(path)] = streams[modality].checksum
         if streams:
-            self.check_lengths(videos, streams, problems)
+            read = [v for v in videos if all(v in s.arrays and s.arrays[v].ndim == 2 for s in streams.values())]
+            lengths = {v: [len(s.arrays[v]) for s in streams.values()] for v in read}
+            self.check_lengths(lengths, ", ".join(streams), problems)
         return streams
-
-    def check_lengths(self, videos: Sequence[str], streams: Mapping[str, FeatureSet], problems: list[str]) -> None:
-        """The streams of a video must agree on its number of segments, but for `TOLERANCE`."""
-        read = [v for v in videos if all(v in s.arrays and s.arrays[v].ndim == 2 for s in streams.values())]
-        lengths = {v: [len(s.arrays[v]) for s in streams.values()] for v in read}
-        apart = [v for v, t in lengths.items() if max(t) - min(t) > TOLERANCE]
-        short = [v for v, t in lengths.items() if min(t) < self.min_segments]
-        names = ", ".join(streams)
-        if apart:
-            told = "; ".join(f"{v}: {lengths[v]}" for v in apart[:5])
-            problems.append(
-                f"{self.dataset}: {len(apart)} videos have different numbers of segments in {names} ({told}). "
-                f"Up to {TOLERANCE} are cut to the shortest; extract them again with one segment length."
-            )
-        if short:
-            problems.append(
-                f"{self.dataset}: {len(short)} videos are shorter than the {self.min_segments} segments that the "
-                f"network needs: {some(short)}."
-            )
-        cut = [v for v, t in lengths.items() if 0 < max(t) - min(t) <= TOLERANCE]
-        if cut:
-            log.info("%s: %d videos cut to their shortest stream (by at most %d)", self.dataset, len(cut), TOLERANCE)
 
     def pack(self, scores: Mapping[str, float], streams: Mapping[str, FeatureSet]) -> Videos:
         """One packed tensor a modality."""
@@ -160,50 +134,11 @@ class ScoreDataModule(L.LightningDataModule):
         start = segments.cumsum(0) - segments
         return Videos(list(scores), packed, start, segments, points, target, torch.arange(len(scores)))
 
-    def only(self, modalities: Sequence[str]) -> "ScoreDataModule":
-        """The same data with some of the modalities; nothing is read again."""
-        self.setup()
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        other.trainer = None
-        other.splits = {split: videos.modalities(modalities) for split, videos in self.splits.items()}
-        return other
-
-    def without(self, modalities: Sequence[str]) -> "ScoreDataModule":
-        """The same data with some of the modalities zeroed, as if they had not been recorded."""
-        other = self.only(list(self.splits["test"].packed))
-        other.splits = {split: videos.zeroed(modalities) for split, videos in self.splits.items()}
-        return other
-
     @property
     def score_range(self) -> float:
         """Highest minus lowest points of all labelled videos, the scale of the relative L2 distance."""
         points = torch.cat([videos.points for videos in self.splits.values()])
         return float(points.max() - points.min())
 
-    def on_device(self, split: str) -> Videos:
-        """The split where the trainer computes, if it takes less than half of that device's free memory."""
-        videos = self.splits[split]
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            if sum(nbytes(x) for x in videos.packed.values()) > free / 2:
-                return videos
-        self.splits[split] = videos.to(device)
-        return self.splits[split]
-
     def train_dataloader(self) -> Crops:
         return Crops(self.on_device("train"), segments=self.crop, batch_size=self.batch_size, seed=self.seed)
-
-    def val_dataloader(self) -> list[WholeVideos]:
-        """The splits scored after every epoch, in the order of `evaluated`."""
-        return [WholeVideos(self.on_device(split), batch_size=self.test_batch_size) for split in self.evaluated]
-
-
-def nbytes(x: Tensor) -> int:
-    return x.numel() * x.element_size()
-
-
-def some(names: Sequence[str], most: int = 5) -> str:
-    """The first few names, and that there are more."""
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -15,6 +15,7 @@ per segment; `train.txt` has a header line as RG's, `test.txt` has none as Fis-V
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -98,6 +99,11 @@ def _label_lines(random: np.random.Generator, names: list[str], points: list[flo
 
 class SyntheticDataModule(ScoreDataModule):
     """The synthetic data set, written to `data_dir` when it is not there."""
+
+    @property
+    def source(self) -> Literal["real", "synthetic"]:
+        """Synthetic, whatever its name."""
+        return "synthetic"
 
     def setup(self, stage: str | None = None) -> None:
         """Writes what is missing, then reads and checks it."""

@@ -12,6 +12,7 @@ from torch import Tensor
 class Batch(NamedTuple):
     """features {modality: (b, t, c)} float32, lengths (b,) or None when nothing is padded away, target (b,) in [0, 1].
 
+    Of whole videos with labels, target is (b, t): 0 or 1 for every segment, 0 after a video's end.
     `videos` (b,): positions in the split. `lengths` is None for training crops: their zero padding counts as segments,
     as in the paper.
     """
@@ -29,6 +30,8 @@ class Videos:
     `packed` {modality: (n, c)}: the segments of all videos one after another, in the dtype they were stored in.
     `start`, `length` (v,): where a video's segments are. `points` (v,): judges' scores. `target` (v,): in [0, 1].
     `key` (v,): a video's position in its label file; its random crops follow from it.
+    `labels` (n,) float32: 0 or 1 for every packed segment, where segments are labelled; `points` and `target` are then
+    the share of ones.
     """
 
     names: list[str]
@@ -38,6 +41,7 @@ class Videos:
     points: Tensor
     target: Tensor
     key: Tensor
+    labels: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -60,18 +64,41 @@ class Videos:
     def to(self, device: torch.device) -> "Videos":
         """The same videos on a device."""
         moved = {f: getattr(self, f).to(device) for f in ("start", "length", "points", "target", "key")}
-        return replace(self, packed={m: x.to(device) for m, x in self.packed.items()}, **moved)
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, packed={m: x.to(device) for m, x in self.packed.items()}, labels=labels, **moved)
 
-    def cut(self, index: Tensor, first: Tensor, segments: int) -> dict[str, Tensor]:
-        """`segments` segments from `first` on of the videos at `index`, zeros after their end: (b, segments, c)."""
+    def places(self, index: Tensor, first: Tensor, segments: int) -> tuple[Tensor, Tensor | None]:
+        """Packed rows (b, segments) from segment `first` on of the videos at `index`; where (b, segments) they end.
+
+        The second is None when no video ends before its last row.
+        """
         offset = first[:, None] + torch.arange(segments, device=first.device)  # (b, t)
         length = self.length[index, None]
         rows = self.start[index, None] + offset.minimum(length - 1)
-        padding = None if bool((length >= first[:, None] + segments).all()) else (offset >= length)[..., None]
+        return rows, None if bool((length >= first[:, None] + segments).all()) else offset >= length
+
+    def gathered(self, rows: Tensor) -> dict[str, Tensor]:
+        """The packed rows (b, t) of every modality: (b, t, c) float32."""
         # index_select: twice as fast as x[rows]
         flat = {m: x.index_select(0, rows.flatten()).float() for m, x in self.packed.items()}
-        cut = {m: x.view(*rows.shape, -1) for m, x in flat.items()}
-        return cut if padding is None else {m: x.masked_fill_(padding, 0) for m, x in cut.items()}
+        return {m: x.view(*rows.shape, -1) for m, x in flat.items()}
+
+    def cut(self, index: Tensor, first: Tensor, segments: int) -> dict[str, Tensor]:
+        """`segments` segments from `first` on of the videos at `index`, zeros after their end: (b, segments, c)."""
+        rows, ended = self.places(index, first, segments)
+        cut = self.gathered(rows)
+        return cut if ended is None else {m: x.masked_fill_(ended[..., None], 0) for m, x in cut.items()}
+
+    def whole(self, index: Tensor) -> Batch:
+        """Every segment of the videos at `index`, the shorter ones padded with zeros."""
+        lengths, first = self.length[index], torch.zeros_like(index)
+        segments = int(lengths.max())
+        features = self.cut(index, first, segments)
+        target = self.target[index]
+        if self.labels is not None:
+            rows, ended = self.places(index, first, segments)
+            target = self.labels[rows] if ended is None else self.labels[rows].masked_fill_(ended, 0)
+        return Batch(features, None if bool((lengths == segments).all()) else lengths, target, index)
 
 
 class Crops:
@@ -124,10 +151,34 @@ class WholeVideos:
 
     def __iter__(self) -> Iterator[Batch]:
         for index in self.batches:
-            lengths = self.videos.length[index]
-            features = self.videos.cut(index, torch.zeros_like(index), int(lengths.max()))
-            padded = None if bool((lengths == lengths[0]).all()) else lengths
-            yield Batch(features, padded, self.videos.target[index], index)
+            yield self.videos.whole(index)
+
+
+class ShuffledVideos:
+    """Training batches of one epoch: every segment of every video once, in an order that follows from (seed, epoch).
+
+    The shorter videos of a batch are padded with zeros and masked. `epoch` is asked for at the start of every pass.
+    """
+
+    def __init__(self, videos: Videos, *, batch_size: int, seed: int) -> None:
+        self.videos, self.batch_size, self.seed = videos, batch_size, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this on `sampler` before every epoch."""
+        self.epoch = epoch
+
+    @property
+    def sampler(self) -> "ShuffledVideos":
+        return self
+
+    def __len__(self) -> int:
+        return -(-len(self.videos) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = np.random.default_rng([self.seed, self.epoch, 1]).permutation(len(self.videos))
+        for index in torch.from_numpy(order).to(self.videos.start.device).split(self.batch_size):
+            yield self.videos.whole(index)
 
 
 def stratified_holdout(points: Sequence[float], fraction: float, seed: int) -> list[int]:
