@@ -8,23 +8,33 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pamfn.config import ROOT, refuse
-from pamfn.data.features import file_checksum, read_features, write_store
+from pamfn.data.features import read_features, source_checksum, source_size, write_store
+from pamfn.data.folders import plain_sources, read_plain
 from pamfn.errors import InputError
 
 
 def features(files: list[Path], data_dir: Path, out: Path | None) -> None:
     """Writes the store of every feature file that has none yet; goes on after a file that cannot be converted.
 
+    Without `files`, of all in the data folder and of UMT's folders of plain arrays.
+
     Raises:
         InputError: the problems of all files together.
     """
-    files = files or sorted((data_dir / "features").glob("*.npy"))
+    place = data_dir / "features"
+    stores = {(out or file.parent) / f"{file.stem}.safetensors": file for file in files or sorted(place.glob("*.npy"))}
     if not files:
-        raise InputError(f"no feature files: looked for {data_dir / 'features'}/*.npy. Name the files, or --data-dir.")
+        folders = {(out or place) / f"{name}.safetensors": source for name, source in plain_sources(data_dir)}
+        stores = folders | stores  # a file is used before a folder
+    if not stores:
+        raise InputError(
+            f"no feature files: looked for {place}/*.npy and for folders of plain arrays as UMT's below {data_dir}. "
+            "Name the files, or --data-dir."
+        )
     problems = []
-    for file in files:
+    for store, source in stores.items():
         try:
-            print(feature_file(file, (out or file.parent) / f"{file.stem}.safetensors"), flush=True)
+            print(feature_file(source, store), flush=True)
         except InputError as error:
             problems += error.problems
     if problems:
@@ -32,15 +42,15 @@ def features(files: list[Path], data_dir: Path, out: Path | None) -> None:
 
 
 def feature_file(source: Path, store: Path) -> str:
-    """Converts one file if there is need to, and says what it did; InputError when it cannot be converted."""
-    dataset, *modality, extractor = source.stem.split("_") if source.stem.count("_") > 1 else ("", "")
+    """Converts one source if there is need to, and says what it did; InputError when it cannot be converted."""
+    dataset, *modality, extractor = store.stem.split("_") if store.stem.count("_") > 1 else ("", "")
     if source.suffix != ".npy" or not all((dataset, *modality, extractor)):
         raise InputError(f"{source} is not named DATASET_modality_EXTRACTOR.npy: rename it, its name says what it is.")
     if store.exists() and made_of(store, source):
         return f"{store}: up to date"
-    found = read_features(source)
+    found = read_plain(source) if "*" in source.name else read_features(source)
     write_store(found, store, extractor=extractor)
-    before, after = source.stat().st_size, store.stat().st_size
+    before, after = source_size(source), store.stat().st_size
     array = next(iter(found.arrays.values()))
     return (
         f"{store}: {len(found.arrays)} videos, {'_'.join(modality)} of {dataset} by {extractor}, "
@@ -51,7 +61,7 @@ def feature_file(source: Path, store: Path) -> str:
 def made_of(store: Path, source: Path) -> bool:
     """Whether an undamaged store holds what is in `source` now."""
     try:
-        return read_features(store).checksum == file_checksum(source)
+        return read_features(store).checksum == source_checksum(source)
     except (InputError, OSError):
         return False
 
@@ -108,10 +118,14 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m pamfn.convert", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
     one = commands.add_parser(
-        "features", help="DATASET_modality_EXTRACTOR.npy -> .safetensors, memory-mapped, no pickle"
+        "features", help="DATASET_modality_EXTRACTOR.npy, or UMT's folders -> .safetensors, memory-mapped, no pickle"
     )
     one.add_argument(
-        "files", nargs="*", type=Path, metavar="FILE", help="default: every features/*.npy of the data folder"
+        "files",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="default: every features/*.npy of the data folder, and UMT's folders of plain arrays",
     )
     one.add_argument("--data-dir", type=Path, default=data_dir, help="default: %(default)s, or $PAMFN_DATA_DIR")
     one.add_argument("--out", type=Path, metavar="DIR", help="where stores go; default: beside each file")

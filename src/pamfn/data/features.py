@@ -1,7 +1,8 @@
 """Feature files: for every video of a data set, what one extractor says of each of its segments.
 
-Two forms with the same content and the same checksum: the `.npy` file as released (a pickled dict `video -> array`),
-and the store that `python -m pamfn.convert features` makes of it once: a `.safetensors` file, memory-mapped, no pickle.
+Two forms with the same content and the same checksum: the source as released, and the store that
+`python -m pamfn.convert features` makes of it once: a `.safetensors` file, memory-mapped, no pickle. A source is a
+`.npy` file (a pickled dict `video -> array`), or a folder of plain arrays: a path with a `*` for the video's name.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ METADATA = {"version", "extractor", "names", "source_name", "source_size", "sour
 class FeatureSet:
     """One modality's features: `arrays` maps a video to (t, c), float16 or float32, read-only.
 
-    `checksum` is the BLAKE2b of the `.npy` file, also when `path` is the store made of it.
+    `checksum` is that of the source, also when `path` is the store made of it.
     """
 
     arrays: dict[str, np.ndarray]
@@ -36,39 +37,41 @@ class FeatureSet:
     path: Path
 
 
-def feature_file(data_dir: Path, dataset: str, modality: str, extractor: str) -> Path:
-    """The file with these features: the store if there is one, else the `.npy`.
+def feature_file(data_dir: Path, dataset: str, modality: str, extractor: str, *, plain: Path | None = None) -> Path:
+    """The file with these features: the store if there is one, else the `.npy`, else the folder `plain`.
 
-    Raises InputError when there is neither, and when the store was made of another `.npy` than the one beside it.
+    Raises InputError when there is none of them, and when the store was made of another source than is there now.
     """
-    source = data_dir / "features" / f"{dataset}_{modality}_{extractor}.npy"
-    store = source.with_suffix(".safetensors")
+    npy = data_dir / "features" / f"{dataset}_{modality}_{extractor}.npy"
+    store = npy.with_suffix(".safetensors")
+    sources = [source for source in (npy, plain) if source and any(file.exists() for file in files_of(source))]
     if store.exists():
-        if source.exists():
-            _refuse_stale(store, source)
+        if sources:
+            _refuse_stale(store, sources[0])
         return store
-    if source.exists():
-        return source
-    raise InputError(_missing(source, dataset, modality))
+    if sources:
+        return sources[0]
+    raise InputError(_missing(npy, dataset, modality, plain))
 
 
-def _missing(source: Path, dataset: str, modality: str) -> str:
+def _missing(source: Path, dataset: str, modality: str, plain: Path | None) -> str:
     names = {file.stem for end in ("npy", "safetensors") for file in source.parent.glob(f"{dataset}_*.{end}")}
     there = sorted(name.removeprefix(f"{dataset}_").rpartition("_")[::2] for name in names)
     listed = ", ".join(f"{other} ({extractor})" for other, extractor in there) or "none"
     others = ", ".join(dict.fromkeys(other for other, _ in there if other != modality))
     return (
-        f"no {modality} features for {dataset}: looked for {source} (or .safetensors); there are: {listed}. "
+        f"no {modality} features for {dataset}: looked for {source} (or .safetensors)"
+        + (f" and {plain}" if plain else "")
+        + f"; there are: {listed}. "
         "Put them there (README, 'Data')" + (f", or run without them: modalities=[{others}]." if others else ".")
     )
 
 
 def _refuse_stale(store: Path, source: Path) -> None:
     metadata = _read_metadata(store)
-    found = source.stat()
-    same = metadata["source_size"] == str(found.st_size)
-    if same and found.st_mtime_ns > store.stat().st_mtime_ns:
-        same = metadata["source_checksum"] == file_checksum(source)
+    same = metadata["source_size"] == str(source_size(source))
+    if same and max(file.stat().st_mtime_ns for file in files_of(source)) > store.stat().st_mtime_ns:
+        same = metadata["source_checksum"] == source_checksum(source)
     if not same:
         raise InputError(f"{store} was made of another file than {source}: run `{CONVERT}` again, or remove one.")
 
@@ -79,9 +82,24 @@ def file_checksum(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
+def files_of(source: Path) -> list[Path]:
+    """The files of a source in the order of their names: itself, or those of a folder."""
+    return sorted(source.parent.glob(source.name)) if "*" in source.name else [source]
+
+
+def source_size(source: Path) -> int:
+    """Bytes of a source."""
+    return sum(file.stat().st_size for file in files_of(source))
+
+
 def source_checksum(path: Path) -> str:
-    """The checksum `read_features` would give, without reading the features of a store."""
-    return _read_metadata(path)["source_checksum"] if path.suffix == ".safetensors" else file_checksum(path)
+    """The checksum of a source, or of the one a store was made of; of a folder it covers names and contents."""
+    if path.suffix == ".safetensors":
+        return _read_metadata(path)["source_checksum"]
+    if "*" not in path.name:
+        return file_checksum(path)
+    listed = "".join(f"{file.name} {file_checksum(file)}\n" for file in files_of(path))
+    return hashlib.blake2b(listed.encode(), digest_size=16).hexdigest()
 
 
 def read_features(path: Path) -> FeatureSet:
@@ -92,11 +110,12 @@ def read_features(path: Path) -> FeatureSet:
     """
     if path.suffix == ".safetensors":
         return _read_store(path)
-    arrays = {video: _segments(array) for video, array in load_npy_dict(path).items()}
+    arrays = {video: segments_of(array) for video, array in load_npy_dict(path).items()}
     return FeatureSet(arrays, file_checksum(path), path)
 
 
-def _segments(array: np.ndarray) -> np.ndarray:
+def segments_of(array: np.ndarray) -> np.ndarray:
+    """A video's features as they are used: read-only (t, c), float16 or float32; others are left as they are."""
     if array.dtype.kind != "f":
         return array
     with np.errstate(over="ignore"):
@@ -143,7 +162,7 @@ def _listed(names: list[str]) -> str:
 
 
 def write_store(features: FeatureSet, path: Path, *, extractor: str) -> None:
-    """Writes the features of a `.npy` file as a store: packed segments, offsets, and where they come from.
+    """Writes the features of a source as a store: packed segments, offsets, and where they come from.
 
     Raises InputError when the arrays are not all (t, c) of one width and type, or the store cannot be written.
     """
@@ -163,7 +182,7 @@ def write_store(features: FeatureSet, path: Path, *, extractor: str) -> None:
         "extractor": extractor,
         "names": json.dumps(list(features.arrays)),
         "source_name": features.path.name,
-        "source_size": str(features.path.stat().st_size),
+        "source_size": str(source_size(features.path)),
         "source_checksum": features.checksum,
     }
     metadata["checksum"] = _payload_checksum(metadata, tensors["offsets"], tensors["features"])

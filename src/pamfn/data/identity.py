@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pamfn.data.annotations import read_scores
-from pamfn.data.features import feature_file, source_checksum
+from pamfn.data.clip_features import clip_feature_checksum, clip_feature_name
+from pamfn.data.features import feature_file, file_checksum, source_checksum
 from pamfn.errors import InputError
 
 
@@ -25,7 +26,12 @@ def feature_name(path: Path) -> str:
 def present_checksums(
     data_dir: Path, data: Mapping[str, Any], features: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, str]:
-    """Checksums of the files that are there now, given a `ScoreDataModule`'s arguments; absent files are left out."""
+    """Checksums of the files that are there now, given a data module's arguments; absent files are left out.
+
+    These are a `YouTubeHighlightsDataModule`'s if they name annotations, else a `ScoreDataModule`'s.
+    """
+    if "annotations" in data:
+        return present_clips(data_dir, data, features)
     found: dict[str, str] = {}
     for name in (data["train"], data["test"]):
         with suppress(InputError):
@@ -36,4 +42,16 @@ def present_checksums(
         with suppress(InputError):
             path = feature_file(data_dir, data["dataset"], modality, str(spec["extractor"]))
             found[feature_name(path)] = source_checksum(path)
+    return found
+
+
+def present_clips(data_dir: Path, data: Mapping[str, Any], features: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """`present_checksums` of labelled clips."""
+    files = {name: data_dir / name for name in (data["annotations"], data["split"])}
+    found = {name: file_checksum(path) for name, path in files.items() if path.is_file()}
+    for modality, spec in features.items():
+        extractor = str(spec["extractor"])
+        with suppress(InputError):
+            checksum = clip_feature_checksum(data_dir, data["dataset"], modality, extractor)
+            found[clip_feature_name(data["dataset"], modality, extractor)] = checksum
     return found

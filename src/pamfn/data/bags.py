@@ -1,0 +1,62 @@
+"""Training batches for methods that never see a clip's label, only whether a video is of the topic."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pamfn.data.videos import Batch, Videos
+
+
+class Bags:
+    """Pairs of one epoch: a bag of every video of the topic, each with a bag of a video of another topic.
+
+    Batch: features (2b, rows, c), the b positive bags first; lengths None; target (2b,) 1 for the topic, else 0;
+    `videos` (2b,) positions in `videos`, then in `others`. A shorter video is repeated cyclically, of a longer one
+    random clips are taken, in their order. Order, pairs and clips follow from (seed, epoch) alone: every other video is
+    used before one is used again. `epoch` is asked for at the start of every pass.
+    Source: MINI-Net (Hong et al., ECCV 2020).
+    """
+
+    def __init__(self, videos: Videos, others: Videos, *, rows: int, batch_size: int, seed: int) -> None:
+        self.videos, self.others, self.rows = videos, others, rows
+        self.batch_size, self.seed = batch_size, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this on `sampler` before every epoch."""
+        self.epoch = epoch
+
+    @property
+    def sampler(self) -> "Bags":
+        return self
+
+    def __len__(self) -> int:
+        return -(-len(self.videos) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        random = np.random.default_rng([self.seed, self.epoch, 1])
+        order = random.permutation(len(self.videos))
+        pairs = np.resize(random.permutation(len(self.others)), len(order))
+        for first in range(0, len(order), self.batch_size):
+            chosen = slice(first, first + self.batch_size)
+            sides = [(self.videos, order[chosen]), (self.others, pairs[chosen])]
+            bags = [videos.gathered(self.places(videos, index, random)) for videos, index in sides]
+            target = torch.tensor([1.0, 0.0]).repeat_interleave(len(order[chosen]))
+            index = torch.from_numpy(np.concatenate([index for _, index in sides]))
+            device = self.videos.start.device
+            features = {m: torch.cat([bag[m].to(device) for bag in bags]) for m in bags[0]}
+            yield Batch(features, None, target.to(device), index.to(device))
+
+    def places(self, videos: Videos, index: np.ndarray, random: np.random.Generator) -> Tensor:
+        """Packed rows (b, rows) of the bags of the videos at `index`."""
+        starts, lengths = videos.start.tolist(), videos.length.tolist()
+        places = np.stack([starts[i] + self.drawn(lengths[i], random) for i in index.tolist()])
+        return torch.from_numpy(places).to(videos.start.device)
+
+    def drawn(self, length: int, random: np.random.Generator) -> np.ndarray:
+        """The clips (rows,) that stand for a video of that many."""
+        if length <= self.rows:
+            return np.arange(self.rows) % length
+        return np.sort(random.permutation(length)[: self.rows])
