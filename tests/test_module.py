@@ -132,6 +132,13 @@ def test_streams_named_by_the_user_need_one_yaml_file_and_no_code(tiny_data: Pat
     ]
 
 
+def test_data_says_whether_it_is_real(tiny_data: Path):
+    assert module(tiny_data, "data=uiprmd").source == "real"
+    assert module(tiny_data, "data=uiprmd", "data.name=synthetic_squats").source == "synthetic"
+    assert data_module(checked(composed("data=synthetic", "data.name=demo"))).source == "synthetic"
+    assert module(tiny_data, "data=uiprmd").left_out == {}
+
+
 def test_only_the_chosen_modalities_are_read(folder: Path):
     features(folder, "FISV_flow_I3D").unlink()
     features(folder, "FISV_audio_AST").write_bytes(b"nonsense")
