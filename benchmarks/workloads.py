@@ -104,7 +104,7 @@ def our_pamfn(size: Size, bf16: bool = False) -> Work:
 
 def our_optimizer(network: nn.Module, recipe: dict[str, Any]) -> torch.optim.Optimizer:
     """The optimiser that training uses."""
-    module = ScoreRegression(network, splits=[], max_score=45, score_range=45, seed=0, epochs=500, **recipe)
+    module = ScoreRegression(network, splits=[], max_score=45, seed=0, epochs=500, **recipe)
     return module.configure_optimizers()["optimizer"]
 
 

@@ -7,10 +7,12 @@ import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from pamfn.errors import InputError
 from pamfn.evaluation.cells import Measured
+from pamfn.evaluation.highlights import METRICS as HIGHLIGHTS
 from pamfn.evaluation.metrics import score_metrics
 from pamfn.finished import finished
 from pamfn.store import Run
@@ -81,7 +83,7 @@ def measurements(
                 doubts |= dict.fromkeys(error.problems)
         place = rows.get(answer.job.row, answer.job.row), columns[answer.job.column]
         number = float("nan") if value is None else float(value)
-        measured.append(Measured(*place, answer.job.seed, number, predicted, answer.result["score_range"]))
+        measured.append(Measured(*place, answer.job.seed, number, predicted, answer.result["score_range"] or 1.0))
     absent = [f"{n} runs have no number for {name} ({MEANING[name]}); shown as not run." for name, n in without.items()]
     no_intervals = [
         f"No interval and no p for {name} of {n} runs: the predictions that it is a metric of are not stored."
@@ -98,7 +100,7 @@ def weights_of(result: Mapping[str, Any], chosen: str) -> str | None:
 
 
 def predictions(answer: Answer, weights: str, metric: str, value: float) -> dict[str, tuple[float, float]]:
-    """{test video: (true, predicted) points} under stored weights.
+    """{test video: (true, predicted) points}, or {...: (highlights, average precision)}, under stored weights.
 
     Raises:
         InputError: when there are none, or their metric is not the stored one.
@@ -107,11 +109,15 @@ def predictions(answer: Answer, weights: str, metric: str, value: float) -> dict
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             rows = [row for row in csv.DictReader(lines) if (row["weights"], row["split"]) == (weights, "test")]
-        found = {row["video"]: (float(row["true"]), float(row["predicted"])) for row in rows}
+        columns = ("highlights", metric) if metric in HIGHLIGHTS else ("true", "predicted")
+        found = {row["video"]: (float(row[columns[0]]), float(row[columns[1]])) for row in rows}
         true, predicted = zip(*found.values(), strict=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"No interval for {answer.run.path.name}: {file} cannot be read ({error!r}).") from error
-    again = score_metrics(true, predicted, answer.result["score_range"])[metric]
+    if metric in HIGHLIGHTS:
+        again = fmean(predicted)
+    else:
+        again = score_metrics(true, predicted, answer.result["score_range"] or 1.0)[metric]
     if not abs(again - value) <= TOLERANCE * max(1, abs(value)):
         raise InputError(
             f"No interval for {answer.run.path.name}: predictions.csv gives {metric} {again:.6f} and result.json says "

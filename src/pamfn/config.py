@@ -45,6 +45,34 @@ def problems_of_model(plain: Any) -> list[str]:
     return []
 
 
+def problems_of_task(plain: Any) -> list[str]:
+    """A network that scores videos cannot find highlights, nor the other way round."""
+    try:
+        data, model, recipe = plain["data"], plain["model"], plain["recipe"]
+        network = target(model, "model")
+        highlights = target(data, "data").predicts == "highlights"  # type: ignore[attr-defined]
+        branch = model.get("branch") or {}
+        stages = [name for name in (("branch", "fusion") if branch else ("baseline",)) if recipe.get(name)]
+        single = [name for name in stages if recipe[name]["batch_size"] == 1]
+        cropped = [name for name in stages if recipe[name].get("crop") is not None]
+    except (InputError, AttributeError, KeyError, TypeError):
+        return []  # told elsewhere
+    name = data.get("name")
+    per_segment = model.get("per_segment") or branch.get("per_segment") or getattr(network, "per_segment", False)
+    if highlights and not per_segment:
+        return [f"model: scores whole videos, and {name} wants its clips scored: choose e.g. model=pamfn_clips."]
+    if not highlights:
+        told = [f"model: scores every segment, and {name} has one score a video: choose e.g. model=pamfn."]
+        alone = "1 cannot be trained with BatchNorm over videos: choose 2 or more."
+        return [*(told if per_segment else []), *(f"recipe.{stage}.batch_size: {alone}" for stage in single)]
+    problems = [f"recipe.{stage}.crop: clips are not cropped: choose null." for stage in cropped]
+    if hasattr(network, "bag_loss") != bool(data.get("bags")):
+        weak = hasattr(network, "bag_loss")
+        told = "this model learns from bags: choose e.g. 60." if weak else "this model learns from clips: leave it out."
+        problems.append(f"data.bags: {told}")
+    return problems
+
+
 def resolved(raw: DictConfig | Mapping[str, Any]) -> Any:
     """Plain values of a composed configuration, interpolations replaced."""
     if not OmegaConf.is_config(raw):
@@ -80,7 +108,7 @@ def checked(raw: DictConfig | Mapping[str, Any]) -> Config:
     plain = resolved(raw)
     nodes = {place: plain.get(place) for place in ("data", "model", "trainer")}
     problems = [p for place, node in nodes.items() if isinstance(node, dict) for p in problems_of_node(node, place)]
-    problems += problems_of_model(plain)
+    problems += problems_of_model(plain) + problems_of_task(plain)
     try:
         config = parsed(plain)
     except InputError as error:

@@ -78,8 +78,8 @@ def rescored(settings: config.Config, folder: Path, split: str, weights: str) ->
     """Metrics of a split under stored weights."""
     import torch
 
-    from pamfn.evaluation.metrics import score_metrics
     from pamfn.pipeline import data_module, quiet, scored
+    from pamfn.training.tasks import task_of
 
     quiet()
     if settings.threads is not None:
@@ -89,7 +89,7 @@ def rescored(settings: config.Config, folder: Path, split: str, weights: str) ->
     if split not in data.splits:
         raise InputError(f"--split {split}: this run's protocol has only {', '.join(sorted(data.splits))}.")
     points = scored(settings, folder, weights, data, split)
-    return score_metrics(points["true"], points["predicted"], data.score_range)
+    return task_of(data).judge(data, split, points)
 
 
 def stored_metrics(result: dict[str, Any], split: str, weights: str, *, unchanged: bool) -> dict[str, float] | None:

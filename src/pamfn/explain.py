@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pamfn.data.module import ScoreDataModule
 from pamfn.data.videos import Batch, WholeVideos
 from pamfn.errors import InputError
 from pamfn.evaluate import configuration
@@ -127,6 +128,8 @@ def explain(folder: Path, split: str = "test", data_dir: str | None = None) -> E
         raise InputError(f"{folder} has no weights (archived runs keep none). Train it again to explain it.")
     settings = configuration(result, data_dir, None, None)
     data = data_module(settings)
+    if not isinstance(data, ScoreDataModule):
+        raise InputError(f"{folder} finds highlights: `python -m pamfn.predict` draws their scores over time.")
     data.setup()
     if split not in data.splits:
         raise InputError(f"split {split}: this run's protocol has only {', '.join(sorted(data.splits))}.")

@@ -20,10 +20,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pamfn.data.module import ScoreDataModule
+from pamfn.data.splits import VideoSplits
 from pamfn.data.videos import WholeVideos
 from pamfn.errors import InputError, TerminatedError
 from pamfn.finished import Kind, locate, refuse_changed_data, wanted
-from pamfn.results import Points, Trained, predictions_of, record_missing, record_result
+from pamfn.results import Trained, predictions_of, record_missing, record_result
 from pamfn.schema import Config
 from pamfn.store import Run, cannot_write
 from pamfn.targets import build, target
@@ -31,12 +32,13 @@ from pamfn.training.callbacks import Progress, Record, ResumePoint, write_weight
 from pamfn.training.decisions import decision_counts
 from pamfn.training.latency import inference_ms
 from pamfn.training.loggers import open_logger
-from pamfn.training.regression import ScoreRegression
+from pamfn.training.recipe import Points
+from pamfn.training.tasks import module_for
 
 log = logging.getLogger(__name__)
 
 
-def data_module(config: Config) -> ScoreDataModule:
+def data_module(config: Config) -> VideoSplits:
     """The data of a configuration, not yet read."""
     return build(
         config.data,
@@ -52,7 +54,8 @@ def min_segments(config: Config) -> int:
     """The shortest video that the network can take."""
     if config.is_baseline:
         return getattr(target(config.model, "model"), "min_segments", 1)
-    return 2 ** (config.model["branch"].get("num_stages", 1) - 1)
+    branch = config.model["branch"]
+    return 1 if branch.get("per_segment") else 2 ** (branch.get("num_stages", 1) - 1)
 
 
 def build_network(
@@ -82,8 +85,9 @@ def load_network(config: Config, folder: Path, weights: str = "selected") -> nn.
 def check_buildable(config: Config, kind: Kind, modalities: Sequence[str]) -> None:
     """Refuses numbers that the network or the trainer cannot be built with, before any data is read."""
     recipe, shortest, place = getattr(config.recipe, kind), min_segments(config), "model"
-    if getattr(recipe, "crop", shortest) < shortest:
-        raise InputError(f"recipe.{kind}.crop: the network needs {shortest} segments or more, not {recipe.crop}.")
+    crop = getattr(recipe, "crop", None)
+    if crop is not None and crop < shortest:
+        raise InputError(f"recipe.{kind}.crop: the network needs {shortest} segments or more, not {crop}.")
     try:
         with torch.device("meta"):
             build_network(config, kind, modalities)
@@ -162,24 +166,18 @@ class Pipeline:
         return int(result["metrics"]["holdout"]["epoch"]) + 1
 
 
-def fit(
-    config: Config, run: Run, kind: Kind, data: ScoreDataModule, *, epochs: int, branches: Mapping[str, Path]
-) -> None:
+def fit(config: Config, run: Run, kind: Kind, data: VideoSplits, *, epochs: int, branches: Mapping[str, Path]) -> None:
     """Trains one network and fills its folder; result.json is the last file to appear."""
     started = time.time()
     recipe = getattr(config.recipe, kind)
     modalities = list(data.splits["train"].packed)
-    data.batch_size, data.crop = recipe.batch_size, getattr(recipe, "crop", data.crop)
+    data.batch_size = recipe.batch_size
+    if isinstance(data, ScoreDataModule):
+        data.crop = getattr(recipe, "crop", None) or data.crop
     L.seed_everything(config.seed, verbose=False)  # seed, then build: the same numbers however the branches came
     network = build_network(config, kind, modalities, branches)
-    module = ScoreRegression(
-        network,
-        splits=data.evaluated,
-        max_score=data.max_score,
-        score_range=data.score_range,
-        seed=config.seed,
-        **recipe.model_dump(exclude={"batch_size", "crop", "clip"}),
-    )
+    settings = recipe.model_dump(exclude={"batch_size", "crop", "clip"})
+    module = module_for(data, network, seed=config.seed, **settings)
     record = Record(run, None if config.protocol.refit else config.protocol.select)
     title = f"{kind} {data.task} {'+'.join(modalities)} seed {config.seed}"
     callbacks = [record, ResumePoint(run, record, config.resume_seconds), Progress(title, record, data.evaluated)]
@@ -213,7 +211,7 @@ def fit(
     run.file("resume.ckpt").unlink(missing_ok=True)
 
 
-def solve(config: Config, run: Run, data: ScoreDataModule) -> None:
+def solve(config: Config, run: Run, data: VideoSplits) -> None:
     """Fits a method that takes no epochs, and fills its folder as `fit` does; its curves have one row.
 
     Raises:
@@ -227,7 +225,8 @@ def solve(config: Config, run: Run, data: ScoreDataModule) -> None:
         network.solve(pooled, torch.cat([batch.target for batch in train]), config.seed)  # type: ignore[operator]
     except ValueError as error:
         raise InputError(f"model: cannot be fitted: {error}.") from error
-    module, record, trainer = evaluator(config, network, data), Record(run, None), trainer_of(config, logger=False)
+    module = module_for(data, network, seed=config.seed, epochs=1)
+    record, trainer = Record(run, None), trainer_of(config, logger=False)
     tags = [data.task, *modalities, config.protocol.select]
     settings = config.model_dump()
     with open_logger(config.logger, run, kind="baseline", name=data.task, tags=tags, config=settings) as logger:
@@ -243,22 +242,10 @@ def solve(config: Config, run: Run, data: ScoreDataModule) -> None:
         record_result(run, trained, data, logger)
 
 
-def evaluator(config: Config, network: nn.Module, data: ScoreDataModule) -> ScoreRegression:
-    """What scores the evaluated splits with a network that is not trained."""
-    return ScoreRegression(
-        network,
-        splits=data.evaluated,
-        max_score=data.max_score,
-        score_range=data.score_range,
-        seed=config.seed,
-        epochs=1,
-    )
-
-
-def scored(config: Config, folder: Path, weights: str, data: ScoreDataModule, split: str) -> Points:
-    """Points of a split's videos under a finished run's stored weights."""
+def scored(config: Config, folder: Path, weights: str, data: VideoSplits, split: str) -> Points:
+    """What a finished run's stored weights predict for a split."""
     data.evaluated = [split]
-    module = evaluator(config, load_network(config, folder, weights), data)
+    module = module_for(data, load_network(config, folder, weights), seed=config.seed, epochs=1)
     trainer_of(config, logger=False).validate(module, datamodule=data, verbose=False)
     return module.predicted(split)
 

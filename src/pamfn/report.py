@@ -17,6 +17,7 @@ from pamfn.answers import Answer, answered
 from pamfn.config import table_names
 from pamfn.errors import InputError
 from pamfn.evaluation.protocol_tables import protocols
+from pamfn.evaluation.protocols import main_metric
 from pamfn.evaluation.tables import BuiltTable
 from pamfn.explain import explain, has_weights
 from pamfn.figures import SWEPT, Drawn, draw_attention, draw_decisions, draw_fusionnets, draw_policy
@@ -28,13 +29,12 @@ from pamfn.sweep import Sweep, sweep_of
 from pamfn.tables import built
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-METRIC = "srcc"
 CAPTIONS = {
     "decisions": "How often PolicyNet enabled how many FusionNets, stage by stage (Figure 5)",
     "fusionnets": "Spearman's correlation against the number of FusionNets (Figure 6)",
     "attention": "Attention to each modality over time (Figure 7)",
     "policy": "Enabled FusionNets over time (Figure 8)",
-    "predictions": "Predicted against true points",
+    "predictions": "Predicted against true points, or average precision of every test video",
     "curves": "Training",
 }
 """What each kind of figure shows, by the name of its file."""
@@ -96,11 +96,12 @@ def page(names: Sequence[str], overrides: Sequence[str] = ()) -> str:
         sections=sections,
         pictures=pictures,
         left_out=left_out,
-        protocols=protocols(readable(every_run(Path(sweeps[0].jobs[0].config.paths.output_dir))), METRIC),
+        protocols=protocols(readable(every_run(Path(sweeps[0].jobs[0].config.paths.output_dir)))),
         meaning=MEANING,
         here=here(),
         environments=environments(sections),
         place=place,
+        reported=reported,
         grouped=grouped,
     )
 
@@ -112,7 +113,7 @@ def section(sweep: Sweep, overrides: Sequence[str], folder: Path) -> Section:
     if sweep.table.row == SWEPT and answers:
         drawn.add(folder / "fusionnets.png", lambda path: draw_fusionnets(path, sweep))
     pictures = [picture(sweep.table.title, path) for path in drawn.files]
-    return Section(sweep.table.name, built(sweep, overrides, METRIC, None), pictures, answers)
+    return Section(sweep.table.name, built(sweep, overrides, None, None), pictures, answers)
 
 
 def full_models(sections: Sequence[Section], sweeps: Sequence[Sweep]) -> dict[str, Path]:
@@ -192,6 +193,13 @@ def environments(sections: Sequence[Section]) -> list[tuple[str, int]]:
         for r in results.values()
     ]
     return Counter(told).most_common()
+
+
+def reported(answer: Answer) -> tuple[str, float | None]:
+    """The name of a run's main metric, and its value under the protocol that the run reports."""
+    metrics = answer.result["metrics"][answer.result["reported"]]
+    name = main_metric(metrics)
+    return name, metrics[name]
 
 
 def place(folder: Path) -> str:

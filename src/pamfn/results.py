@@ -1,7 +1,5 @@
 """What a finished training leaves in its folder: predictions, plots, and result.json with everything about the run."""
 
-import csv
-import io
 import platform
 import resource
 import subprocess
@@ -19,17 +17,14 @@ from torch import nn
 
 from pamfn.config import ROOT
 from pamfn.data.module import ScoreDataModule
-from pamfn.evaluation.figures import plot_curves, plot_predictions
-from pamfn.evaluation.metrics import score_metrics
-from pamfn.evaluation.protocols import summary
+from pamfn.data.splits import VideoSplits
+from pamfn.evaluation.figures import NAMES, plot_curves
+from pamfn.evaluation.protocols import main_metric, summary
+from pamfn.predictions import Predictions, plot_test, write_predictions
 from pamfn.schema import Config
-from pamfn.store import Run, write_text
-from pamfn.training.regression import ScoreRegression
-
-Points = dict[str, list[float]]
-"""true, predicted and spread of a split's videos, in points."""
-Predictions = dict[str, dict[str, Points]]
-"""{weights: {split: points}}."""
+from pamfn.store import Run
+from pamfn.training.recipe import Points, RecipeModule
+from pamfn.training.tasks import task_of
 
 
 @dataclass(frozen=True)
@@ -52,8 +47,8 @@ class Trained:
     inference_ms: float
 
 
-def predictions_of(trainer: L.Trainer, module: ScoreRegression, data: ScoreDataModule) -> dict[str, Points]:
-    """Points of every evaluated split under the module's weights."""
+def predictions_of(trainer: L.Trainer, module: RecipeModule, data: VideoSplits) -> dict[str, Points]:
+    """What is predicted for every evaluated split under the module's weights."""
     trainer.validate(module, datamodule=data, verbose=False)
     return {split: module.predicted(split) for split in data.evaluated}
 
@@ -65,7 +60,7 @@ def reported_protocol(config: Config) -> str:
     return "best_on_test" if config.protocol.select == "test" else "holdout"
 
 
-def measured(trained: Trained, score_range: float) -> dict[str, dict[str, float]]:
+def measured(trained: Trained, data: VideoSplits) -> dict[str, dict[str, float]]:
     """Test metrics by protocol; those of stored weights are computed from their stored predictions."""
     metrics = summary(trained.curves)
     reported = reported_protocol(trained.config)
@@ -73,21 +68,21 @@ def measured(trained: Trained, score_range: float) -> dict[str, dict[str, float]
         metrics["refit"] = {**metrics["last"]}
     for name, weights in ((reported, "selected"), ("last", "last")):
         points = trained.predictions[weights]["test"]
-        metrics[name].update(score_metrics(points["true"], points["predicted"], score_range))
+        metrics[name].update(task_of(data).judge(data, "test", points))
         metrics[name]["spread"] = sum(points["spread"]) / len(points["spread"])
     return metrics
 
 
-def record_result(run: Run, trained: Trained, data: ScoreDataModule, logger: WandbLogger | None) -> None:
+def record_result(run: Run, trained: Trained, data: VideoSplits, logger: WandbLogger | None) -> None:
     """Writes predictions.csv, the plots and result.json, and hands them to W&B."""
     config = trained.config
     title = f"{data.task}, {' + '.join(trained.modalities)}, seed {config.seed}"
-    write_text(run.file("predictions.csv"), predictions_csv(trained.predictions, data))
-    metrics = measured(trained, data.score_range)
+    write_predictions(run, trained.predictions, data)
+    metrics = measured(trained, data)
     reported = reported_protocol(config)
-    points = trained.predictions["selected"]["test"]
-    told = f"{title}\n{reported.replace('_', ' ')}: Spearman {metrics[reported]['srcc']:.3f}"
-    plot_predictions(run.file("predictions.png"), **points, title=told)
+    metric = main_metric(metrics[reported])
+    told = f"{title}\n{reported.replace('_', ' ')}: {NAMES[metric]} {metrics[reported][metric]:.3f}"
+    plot_test(run, trained.predictions["selected"]["test"], data, told)
     marked = {name: int(metrics[name]["epoch"]) for name in ("best_on_test", "holdout") if name in metrics}
     plot_curves(run.file("curves.png"), trained.curves, marked, title)
     if logger is not None:
@@ -95,7 +90,7 @@ def record_result(run: Run, trained: Trained, data: ScoreDataModule, logger: Wan
     run.write_result(result_of(trained, data, metrics))
 
 
-def result_of(trained: Trained, data: ScoreDataModule, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
+def result_of(trained: Trained, data: VideoSplits, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
     """The content of result.json."""
     config, seconds = trained.config, [row["seconds"] for row in trained.curves]
     parameters = list(trained.network.parameters())
@@ -107,10 +102,11 @@ def result_of(trained: Trained, data: ScoreDataModule, metrics: dict[str, dict[s
         "reported": reported_protocol(config),
         "metrics": metrics,
         "branches": {m: path.name for m, path in trained.branches.items()},
-        "data_source": "synthetic" if "synthetic" in data.task else "real",
+        "data_source": data.source,
         "data_files": {k: v for k, v in data.checksums.items() if keeps(k, trained.modalities)},
         "videos": {split: len(videos) for split, videos in data.splits.items()},
-        "score_range": data.score_range,
+        "left_out": data.left_out,
+        "score_range": data.score_range if isinstance(data, ScoreDataModule) else None,
         "decisions": trained.decisions,
         "parameters": {
             "total": sum(p.numel() for p in parameters),
@@ -136,7 +132,7 @@ def record_missing(
     config: Config,
     fused: Run,
     predictions: Predictions,
-    data: ScoreDataModule,
+    data: VideoSplits,
     logger: WandbLogger | None,
 ) -> None:
     """What a fused network scores when only `config.available` is there: a result of its own, without training."""
@@ -145,9 +141,9 @@ def record_missing(
     metrics = {}
     for name, weights in ((base["reported"], "selected"), ("last", "last")):
         points = predictions[weights]["test"]
-        scores = score_metrics(points["true"], points["predicted"], data.score_range)
+        scores = task_of(data).judge(data, "test", points)
         metrics[name] = {"epoch": base["metrics"][name]["epoch"], **scores}
-    write_text(run.file("predictions.csv"), predictions_csv(predictions, data))
+    write_predictions(run, predictions, data)
     if logger is not None:
         logger.experiment.summary.update(flat(metrics))
     described = {"kind": "missing", "available": config.available, "network": fused.path.name}
@@ -158,19 +154,6 @@ def record_missing(
 def keeps(name: str, modalities: list[str]) -> bool:
     """Whether a data file is a label file or one of these modalities'."""
     return not name.startswith("features/") or any(f"_{m}_" in name for m in modalities)
-
-
-def predictions_csv(predictions: Predictions, data: ScoreDataModule) -> str:
-    """A line for every video, split and stored set of weights; points."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["weights", "split", "video", "true", "predicted", "spread"])
-    for weights, splits in predictions.items():
-        for split, points in splits.items():
-            names = data.splits[split].names
-            for name, *values in zip(names, points["true"], points["predicted"], points["spread"], strict=True):
-                writer.writerow([weights, split, name, *(f"{v:.9g}" for v in values)])
-    return out.getvalue()
 
 
 def log_to_wandb(logger: WandbLogger, run: Run, metrics: dict[str, dict[str, float]]) -> None:

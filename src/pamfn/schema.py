@@ -40,20 +40,21 @@ class StageRecipe(Strict):
     weight_decay: float = Field(ge=0)
     schedule: Literal["cosine", "none"]
     epochs: int = Field(gt=0)
-    batch_size: int = Field(gt=1)
+    batch_size: int = Field(gt=0)
     clip: Annotated[float, Field(gt=0)] | None
     head_lr_scale: float = Field(gt=0)
 
 
 class BaselineRecipe(StageRecipe):
-    """How a compared method is trained. `crop`: segments of a training crop.
+    """How a compared method is trained. `crop`: segments of a training crop, None where videos are taken whole.
 
-    schedule `steps`: the rate falls to a tenth each of `drops` epochs before the end.
+    schedule `steps`: the rate falls by `drop_factor` each of `drops` epochs before the end.
     """
 
     schedule: Literal["cosine", "none", "steps"]  # type: ignore[assignment]
-    crop: int = Field(gt=0)
+    crop: Annotated[int, Field(gt=0)] | None
     drops: list[int] = []
+    drop_factor: float = Field(default=0.1, gt=0, lt=1)
 
 
 class Readings(Strict):
@@ -110,7 +111,8 @@ class Table(Strict):
     settings. rows: {value of the row's setting: its name in the table and in the reference}. full: the row that the
     others are compared with. side_by_side: what stands before the comma in a row's name is shown as a column.
     in_reference: {value of the row's setting: its name in the reference} where that is another. costs: parameters and
-    inference time are shown too. notes: what is said below the paper's figures.
+    inference time are shown too. metric: what is shown unless another is asked for. notes: what is said below the
+    paper's figures.
     """
 
     name: str
@@ -124,6 +126,7 @@ class Table(Strict):
     side_by_side: bool = False
     in_reference: dict[str, str] = {}
     costs: bool = False
+    metric: Literal["srcc", "map"] = "srcc"
     notes: list[str] = []
 
 

@@ -12,6 +12,8 @@ MEANING = {
     "refit": "trained on all of train for the chosen number of epochs",
 }
 
+SHOWN = ("srcc", "kendall", "pearson", "rl2", "mae", "map", "map_step", "chance")
+
 
 def summary_of(run: Run, result: dict[str, Any]) -> str:
     """A few lines: the test metrics under every protocol, and where things are."""
@@ -19,10 +21,12 @@ def summary_of(run: Run, result: dict[str, Any]) -> str:
     lines = [f"\n{what}: {result['videos']['test']} test videos"]
     for protocol, metrics in result["metrics"].items():
         mark = "*" if protocol == result["reported"] else " "
-        values = "  ".join(f"{name} {shown(metrics[name])}" for name in ("srcc", "kendall", "pearson", "rl2", "mae"))
+        values = "  ".join(f"{name} {shown(metrics[name])}" for name in SHOWN if name in metrics)
         epoch = f", epoch {metrics['epoch']}" if "epoch" in metrics else ""
         lines.append(f" {mark} {protocol:<12} {values}   {MEANING[protocol]}{epoch}")
-    lines.append(" * reported by this protocol. Errors (mae) are in points, rl2 is x 100.")
+    of_scores = "srcc" in result["metrics"][result["reported"]]
+    units = "Errors (mae) are in points, rl2 is x 100." if of_scores else "chance: the map of clips in random order."
+    lines.append(f" * reported by this protocol. {units}")
     files = ("result.json", "predictions.csv", "curves.csv", "predictions.png", "curves.png")
     lines.append(f"Run folder: {run.path}  ({', '.join(name for name in files if run.file(name).exists())})")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -21,8 +22,10 @@ from pamfn import config
 from pamfn.answers import Answer, answered, measurements, refuse_mixed
 from pamfn.config import CONF, EXPERIMENTS, let_checked_refuse, parsed, resolved
 from pamfn.errors import InputError
-from pamfn.evaluation.cells import COLUMNS, Place, ordered
+from pamfn.evaluation.cells import COLUMNS, Measured, Place, ordered
 from pamfn.evaluation.costs import Cost, cost_notes
+from pamfn.evaluation.highlights import METRICS as HIGHLIGHTS
+from pamfn.evaluation.highlights import RANKINGS
 from pamfn.evaluation.metrics import METRICS
 from pamfn.evaluation.protocol_tables import protocols
 from pamfn.evaluation.tables import REFERENCE, BuiltTable, Format, Layout, build_table, page
@@ -33,6 +36,8 @@ from pamfn.store import Run
 from pamfn.summary import MEANING
 from pamfn.sweep import Job, Sweep, sweep_of
 
+CHANCE = "Random order"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -41,7 +46,7 @@ def main() -> None:
     parser.add_argument("name", metavar="NAME", help="a file of experiments/table, or `protocols`")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, as given to pamfn.train")
     parser.add_argument("--format", choices=get_args(Format), default="markdown")
-    parser.add_argument("--metric", choices=METRICS, default="srcc")
+    parser.add_argument("--metric", choices=(*METRICS, *HIGHLIGHTS), help="default: srcc, or map of highlights")
     parser.add_argument("--select", choices=list(MEANING), help="another epoch's number than the runs report")
     parser.add_argument("--runs", metavar="DIR", help="where finished runs are (default: PAMFN_OUTPUT_DIR or runs)")
     parser.add_argument("--no-wandb", action="store_true", help="do not log the table to W&B")
@@ -99,41 +104,60 @@ def show(tables: Sequence[BuiltTable], form: Format) -> None:
         print("\n".join(table.markdown() if form == "markdown" else table.latex() for table in tables), end="")
 
 
-def build(name: str, overrides: Sequence[str] = (), metric: str = "srcc", select: str | None = None) -> BuiltTable:
+def build(name: str, overrides: Sequence[str] = (), metric: str | None = None, select: str | None = None) -> BuiltTable:
     """A table from the finished runs of its sweep with these settings, in the configured output or the archive.
 
-    metric: one of `METRICS`. select: a protocol of `MEANING`; by default what every run reports.
+    metric: one of `METRICS`, by default the table's own. select: a protocol of `MEANING`; by default what every run
+    reports.
 
     Raises:
         InputError: for an unknown table, setting, metric or selection, and for real and synthetic data in one table.
     """
-    if metric not in METRICS:
-        raise InputError(f"metric {metric!r}: choose one of {', '.join(METRICS)}.")
     if select is not None and select not in MEANING:
         raise InputError(f"select {select!r}: choose one of {', '.join(MEANING)}.")
     return built(sweep_of(name, overrides), overrides, metric, select)
 
 
-def built(sweep: Sweep, overrides: Sequence[str], metric: str, select: str | None) -> BuiltTable:
+def built(sweep: Sweep, overrides: Sequence[str], metric: str | None, select: str | None) -> BuiltTable:
     """The table of an expanded sweep."""
+    metric, metrics = metric or sweep.table.metric, METRICS if sweep.table.metric == "srcc" else HIGHLIGHTS
+    if metric not in metrics:
+        raise InputError(f"metric {metric!r}: {sweep.table.name} has {', '.join(metrics)}.")
     answers, problems = answered(sweep)
     refuse_mixed(answers)
     columns = column_names(sweep.jobs)
     shown = ordered(columns.values())
     measured, doubts = measurements(answers, columns, sweep.table.rows, metric, select)
+    by_chance = chance_levels(answers, columns) if metric == "map" else []
+    measured += by_chance
     figures = {place: figure for place, figure in paper_figures(sweep.table, metric).items() if place[1] in shown}
     results = {answer.run.path: answer.result for answer in answers}
     costs = costs_of(sweep.table, answers)
     timed = (machine(result) for result in results.values() if result.get("inference_ms"))
     of_paper = sweep.table.notes if figures else []
-    notes = [*of_paper, *problems, *doubts, *cost_notes(costs, counted(timed)), *provenance(results, select)]
+    of_chance = [f"{CHANCE}: the same clips, ranked at random (mean of {RANKINGS} orders)."] if by_chance else []
+    notes = [
+        *of_paper,
+        *of_chance,
+        *problems,
+        *doubts,
+        *cost_notes(costs, counted(timed)),
+        *provenance(results, select),
+    ]
     notes.append(
         f"{len(answers)} of {len(sweep.jobs)} runs{'' if not overrides else f' with {shlex.join(overrides)}'}."
     )
     if figures and measured and overrides:
         notes.append("The paper's figures are for its own settings, whatever these change.")
     layout = layout_of(sweep, columns, metric, synthetic="synthetic" in {r["data_source"] for r in results.values()})
+    layout = replace(layout, rows=[*layout.rows, *([CHANCE] if by_chance else [])])
     return build_table(layout, measured, figures, notes, missing_commands(sweep, answers, overrides), costs)
+
+
+def chance_levels(answers: Sequence[Answer], columns: Mapping[str, str]) -> list[Measured]:
+    """The mAP of random rankings of every column's test videos, as a row of its own."""
+    levels = {columns[a.job.column]: a.result["metrics"][a.result["reported"]]["chance"] for a in answers}
+    return [Measured(CHANCE, column, 0, level) for column, level in levels.items()]
 
 
 def costs_of(table: Table, answers: Sequence[Answer]) -> dict[str, Cost]:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from pamfn import config, failures
 from pamfn.errors import InputError, TerminatedError
+from pamfn.evaluation.protocols import main_metric
 from pamfn.finished import finished
 from pamfn.store import Run
 from pamfn.summary import summary_of
@@ -31,7 +32,7 @@ config.register()
 
 @hydra.main(version_base="1.3", config_path=str(config.CONF), config_name="train")
 def job(raw: DictConfig) -> float:
-    """One job of Hydra's; the reported Spearman correlation, nan for a failed job of a sweep."""
+    """One job of Hydra's; the reported Spearman correlation (or mAP), nan for a failed job of a sweep."""
     if HydraConfig.get().mode != RunMode.MULTIRUN:
         try:
             refuse_single_table(raw)
@@ -90,12 +91,13 @@ def tagged(job: config.Config) -> config.Config:
 
 
 def told(run: Run) -> float:
-    """Prints a run's summary; its reported Spearman correlation."""
+    """Prints a run's summary; its reported number."""
     result = run.result()
     assert result is not None
     print(summary_of(run, result))
-    srcc = result["metrics"][result["reported"]]["srcc"]
-    return float("nan") if srcc is None else srcc
+    metrics = result["metrics"][result["reported"]]
+    value = metrics[main_metric(metrics)]
+    return float("nan") if value is None else value
 
 
 def table_of(words: list[str]) -> str | None:

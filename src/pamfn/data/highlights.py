@@ -39,6 +39,8 @@ class YouTubeHighlightsDataModule(VideoSplits):
         InputError: with every problem of the annotations and feature files, on `setup`.
     """
 
+    predicts = "highlights"
+
     def __init__(
         self,
         *,

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import lightning as L
 import torch
@@ -28,6 +28,9 @@ class VideoSplits(L.LightningDataModule):
         min_segments: shortest video the network can take.
     """
 
+    predicts: ClassVar[Literal["score", "highlights"]] = "score"
+    """What the labels are: the points of a video, or which of its clips are highlights."""
+
     def __init__(
         self,
         *,
@@ -50,6 +53,10 @@ class VideoSplits(L.LightningDataModule):
         self.evaluated: list[str] = []  # splits scored after every epoch
         self.checksums: dict[str, str] = {}
         self.left_out: dict[str, Any] = {}  # what of the data set is not used, ready for JSON
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads and checks everything, once."""
+        raise NotImplementedError
 
     @property
     def source(self) -> Literal["real", "synthetic"]:

@@ -16,6 +16,11 @@ COLUMNS = {
     "rg_ribbon": "Ribbon",
     "fisv_tes": "TES",
     "fisv_pcs": "PCS",
+    **{
+        f"youtube_{topic.lower()}{suffix}": topic
+        for topic in ("Dog", "Gymnastics", "Parkour", "Skating", "Skiing", "Surfing")
+        for suffix in ("", "_synthetic")
+    },
 }
 """Data sets by the paper's name of their column; any other is a column under its own name."""
 

@@ -4,13 +4,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 
-from pamfn.evaluation.protocols import Row
+from pamfn.evaluation.protocols import Row, main_metric, metrics_in
 from pamfn.evaluation.statistics import spread as spread_over_seeds
 from pamfn.store import whole
+
+NAMES = {"srcc": "Spearman's correlation", "map": "mean average precision"}
+"""Main metrics, in words."""
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -34,20 +39,54 @@ def plot_predictions(
     save(figure, path)
 
 
+def plot_video_precision(path: Path, precision: Sequence[float], share: Sequence[float], title: str) -> None:
+    """Average precision of every video, best first, and its share of highlights, which random order comes close to."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    ax: Axes = figure.subplots()
+    order = sorted(range(len(precision)), key=lambda v: -precision[v])
+    ax.bar(range(len(order)), [precision[v] for v in order], color="0.6", label="average precision")
+    ax.plot(range(len(order)), [share[v] for v in order], "k_", label="share of highlights")
+    ax.axhline(fmean(precision), color="C0", linewidth=1, label=f"mean {fmean(precision):.3f}")
+    ax.set(xlabel="test videos, best first", ylabel="average precision", ylim=(0, 1.02))
+    ax.set_title(title, fontsize="small")
+    ax.legend(fontsize=8)
+    save(figure, path)
+
+
+def plot_highlights(
+    path: Path, grid: ArrayLike, labels: ArrayLike, scores: ArrayLike, title: str, *, unit: str = "seconds"
+) -> None:
+    """A video's scores (n,) in the middle of their clips, grid (n, 2) of start and end; annotated highlights shaded."""
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    ax: Axes = figure.subplots()
+    clips = np.asarray(grid)[: len(np.asarray(scores))]
+    for (start, end), label in zip(clips, np.asarray(labels), strict=True):
+        if label:
+            ax.axvspan(start, end, color="C1", alpha=0.25, linewidth=0)
+    ax.plot(clips.mean(axis=1), scores, marker=".", markersize=4, linewidth=1)
+    ax.set(xlabel=f"time ({unit})", ylabel="highlight score", ylim=(-0.02, 1.02), xlim=(clips[0, 0], clips[-1, 1]))
+    ax.set_title(f"{title} (shaded: annotated highlights)", fontsize="small")
+    save(figure, path)
+
+
 def plot_curves(path: Path, curves: Sequence[Row], marked: dict[str, int], title: str) -> None:
-    """Training loss and Spearman's correlation by epoch; `marked` {label: epoch} are drawn as vertical lines."""
+    """Training loss and main metric by epoch; `marked` {label: epoch} are drawn as vertical lines."""
     figure = Figure(figsize=(7, 5), layout="constrained")
-    loss, srcc = figure.subplots(2, 1, sharex=True)
+    loss, agreement = figure.subplots(2, 1, sharex=True)
+    metric = main_metric(metrics_in(curves[0], "test"))
+    wanted = "MSE (score in [0, 1])" if metric == "srcc" else "cross-entropy"
     epochs = [row["epoch"] for row in curves]
     loss.plot(epochs, [row["train/loss"] for row in curves], color="0.3")
-    loss.set(ylabel="training MSE (score in [0, 1])", yscale="log", title=title)
+    loss.set(ylabel=f"training {wanted}", yscale="log", title=title)
     for split in ("holdout", "test"):
-        if f"{split}/srcc" in curves[0]:
-            srcc.plot(epochs, [row[f"{split}/srcc"] for row in curves], label=split)
+        if f"{split}/{metric}" in curves[0]:
+            agreement.plot(epochs, [row[f"{split}/{metric}"] for row in curves], label=split)
+    if "test/chance" in curves[0]:
+        agreement.axhline(curves[0]["test/chance"], color="0.7", linewidth=1, label="random order (test)")
     for style, (label, epoch) in zip(("--", ":", "-."), marked.items(), strict=False):
-        srcc.axvline(epoch, color="0.5", linestyle=style, linewidth=1, label=f"{label} ({epoch})")
-    srcc.set(xlabel="epoch", ylabel="Spearman's correlation")
-    srcc.legend(fontsize=8)
+        agreement.axvline(epoch, color="0.5", linestyle=style, linewidth=1, label=f"{label} ({epoch})")
+    agreement.set(xlabel="epoch", ylabel=NAMES[metric])
+    agreement.legend(fontsize=8)
     save(figure, path)
 
 

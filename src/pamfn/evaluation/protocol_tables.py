@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from pamfn.evaluation.cells import NAN, Cell
+from pamfn.evaluation.highlights import METRICS as HIGHLIGHTS
+from pamfn.evaluation.protocols import main_metric
 from pamfn.evaluation.statistics import spread
 from pamfn.evaluation.tables import BuiltTable, number
 
@@ -32,14 +34,27 @@ SHOWN = {"protocol.select", "protocol.holdout", "protocol.refit", "model._target
 """Settings that have a column of their own."""
 
 
-def protocols(runs: Iterable[tuple[object, Result]], metric: str) -> list[BuiltTable]:
-    """A table for real data and one for synthetic, if there are runs; a row for runs that differ by their seed."""
-    results = [result for _, result in runs]
-    sources = ((source, [r for r in results if r["data_source"] == source]) for source in ("real", "synthetic"))
-    return [protocol_table(source, of_source, metric) for source, of_source in sources if of_source]
+def protocols(runs: Iterable[tuple[object, Result]], metric: str | None = None) -> list[BuiltTable]:
+    """Real and synthetic data, scores and highlights are in tables of their own; a row for runs that differ by seed.
+
+    metric: of the runs that have it; by default every run's main one.
+    """
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for _, result in runs:
+        metrics = result["metrics"][result["reported"]]
+        shown = metric or main_metric(metrics)
+        if shown in metrics:
+            groups.setdefault((result["data_source"], shown), []).append(result)
+    return [protocol_table(*group, results) for group, results in sorted(groups.items(), key=place)]
 
 
-def protocol_table(source: str, results: Sequence[Result], metric: str) -> BuiltTable:
+def place(group: tuple[tuple[str, str], object]) -> tuple[bool, str]:
+    """Scores before highlights, real data before synthetic."""
+    (source, metric), _ = group
+    return metric in HIGHLIGHTS, source
+
+
+def protocol_table(source: str, metric: str, results: Sequence[Result]) -> BuiltTable:
     """Rows by data set, network and what differs in its settings."""
     variations: dict[str, list[Result]] = {}
     for result in results:
@@ -59,8 +74,10 @@ def protocol_table(source: str, results: Sequence[Result], metric: str) -> Built
         "best on test is selection on the test set; the last two columns are differences within the same run.",
         "settings: what differs between the rows of the same network on the same data.",
     ]
-    title = f"Protocols, {source} data"
-    return BuiltTable(f"protocols_{source}", title, metric, cells, pd.DataFrame(lines, columns=heads), notes, [])
+    of_highlights = metric in HIGHLIGHTS
+    title = f"Protocols, {source} data{', highlights' if of_highlights else ''}"
+    name = f"protocols_{source}{'_highlights' if of_highlights else ''}"
+    return BuiltTable(name, title, metric, cells, pd.DataFrame(lines, columns=heads), notes, [])
 
 
 def network(result: Result) -> tuple[str, str, str]:

@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pamfn.evaluation.highlights import METRICS as HIGHLIGHTS
 from pamfn.evaluation.metrics import METRICS
 
 Array = NDArray[np.float64]
@@ -29,7 +30,8 @@ CONSTANT = 1e-10
 class Scored:
     """Predictions of the same v videos by s networks that differ in their seed.
 
-    videos: sorted names. true (v,), predicted (s, v) and score_range in points.
+    videos: sorted names. true (v,), predicted (s, v) and score_range in points. For highlights: how many a video has,
+    and its average precision.
     """
 
     videos: tuple[str, ...]
@@ -56,6 +58,8 @@ def in_resamples(metric: str, true: Array, predicted: Array, counts: Array, scor
         return cosine(ranks(true, counts), ranks(predicted, counts), counts)
     if metric == "pearson":
         return cosine(deviations(true, counts), deviations(predicted, counts), counts)
+    if metric in HIGHLIGHTS:
+        return counts @ predicted / counts.sum(axis=-1)
     error = predicted - true
     losses = {"rl2": 100 * (error / score_range) ** 2, "mse": error**2, "mae": np.abs(error)}
     return counts @ losses[metric] / counts.sum(axis=-1)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from pamfn.evaluation.cells import AVERAGES, Cell, Measured, Place, cells_of, ordered
 from pamfn.evaluation.costs import COST_COLUMNS, Cost
+from pamfn.evaluation.highlights import METRICS as HIGHLIGHTS
 from pamfn.evaluation.statistics import CORRELATIONS
 
 Format = Literal["markdown", "latex", "csv", "html"]
@@ -199,7 +200,7 @@ def p_of(metric: str, cell: Cell) -> str:
 
 def number(metric: str, value: float, digits: int = 3, sign: str = "") -> str:
     """What cannot be above 1 with so many decimals and no zero before them, errors with so many digits."""
-    if metric in (*CORRELATIONS, "map", "p"):
+    if metric in (*CORRELATIONS, *HIGHLIGHTS, "p"):
         text = f"{value:{sign}.{digits}f}"
         return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
     return f"{value:{sign}.{max(digits, 3)}g}"

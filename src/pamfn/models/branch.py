@@ -12,9 +12,12 @@ from pamfn.models.layers import (
     SequenceConv,
     SequenceNorm,
     full_precision,
+    packed,
+    packing,
     pool,
     pooled_lengths,
     poolings,
+    unpacked,
     valid_segments,
 )
 
@@ -94,9 +97,12 @@ class ModalityBranch(nn.Module):
         """Parameters that learn at the head's own rate."""
         return list(self.head.parameters())
 
-    def maps(self, features: Tensor, lengths: Tensor | None = None) -> list[Tensor]:
-        """The features handed to the fusion network: [x_0, ..., x_N]."""
-        valid = None if lengths is None else valid_segments(lengths, features.shape[1])
+    def maps(self, features: Tensor, lengths: Tensor | None = None, real: Tensor | None = None) -> list[Tensor]:
+        """The features handed to the fusion network: [x_0, ..., x_N].
+
+        `real` (b, t): which segments are, instead of `lengths`, where nothing is pooled.
+        """
+        valid = real if lengths is None else valid_segments(lengths, features.shape[1])
         x = self.embedding(features, valid)
         maps = [x]
         for block, pooling in zip(self.blocks, self.poolings, strict=True):
@@ -111,6 +117,13 @@ class ModalityBranch(nn.Module):
         """Score (or logits) and maps of features (b, t, c), which may come as the only entry of a dict."""
         if not isinstance(features, Tensor):
             (features,) = features.values()
-        maps = self.maps(features, lengths)
+        if self.training and self.per_segment and lengths is not None:  # padding would cost more than the videos
+            rows, real = packing(lengths, features.shape[1])
+            output = self.scored(self.maps(packed(features, rows), real=real))
+            return output._replace(score=unpacked(output.score, real, lengths, features.shape[1]))
+        return self.scored(self.maps(features, lengths))
+
+    def scored(self, maps: list[Tensor]) -> BranchOutput:
+        """What the head makes of the last map."""
         logits = full_precision(self.head, self.head_dropout(maps[-1])).squeeze(-1)  # (b, 1), or (b, t) per segment
         return BranchOutput(logits if self.per_segment else logits.squeeze(1).sigmoid(), maps)

@@ -19,7 +19,7 @@ class Branches(nn.ModuleDict):
         frozen: mode of the fixed branches while training: `eval` (fixed, as the text says) or `train` (no gradient,
             but BatchNorm statistics drift and dropout stays on, as in the released code; NOTES.md, row 6).
         modality_dropout: probability that a modality of a training video is zeroed, as one that is missing; a video
-            always keeps one.
+            always keeps one. Videos packed into one sequence (`packing`) lose the same ones.
     """
 
     def __init__(
@@ -47,15 +47,17 @@ class Branches(nn.ModuleDict):
                 network.eval()
         return self
 
-    def forward(self, features: Mapping[str, Tensor], lengths: Tensor | None = None) -> list[Tensor]:
-        """Maps of every level; fixed branches give no gradient."""
+    def forward(
+        self, features: Mapping[str, Tensor], lengths: Tensor | None = None, real: Tensor | None = None
+    ) -> list[Tensor]:
+        """Maps of every level; fixed branches give no gradient. `real`: see `ModalityBranch.maps`."""
         if self.training and self.modality_dropout:
             features = self.some_missing(features)
         maps = []
         for name, network in self.items():
             with torch.set_grad_enabled(torch.is_grad_enabled() and name in self.finetune):
                 assert isinstance(network, ModalityBranch)
-                maps.append(network.maps(features[name], lengths))
+                maps.append(network.maps(features[name], lengths, real))
         return [torch.stack(level, dim=2) for level in zip(*maps, strict=True)]
 
     def some_missing(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -25,6 +25,29 @@ def valid_segments(lengths: Tensor, segments: int) -> Tensor:
     return torch.arange(segments, device=lengths.device) < lengths[:, None]
 
 
+def packing(lengths: Tensor, segments: int) -> tuple[Tensor, Tensor]:
+    """Padded videos (b, segments) one behind the other instead, with a gap of one between them.
+
+    Rows (n,) of the videos flattened to (b * segments, ...), and which of them are real (1, n).
+    """
+    offset = torch.arange(segments + 1, device=lengths.device)
+    taken = offset <= lengths[:, None]
+    rows = offset.clamp_max(segments - 1) + segments * torch.arange(len(lengths), device=lengths.device)[:, None]
+    return rows[taken], (offset < lengths[:, None])[taken][None]
+
+
+def packed(x: Tensor, rows: Tensor) -> Tensor:
+    """(b, t, c) -> (1, n, c)."""
+    return x.flatten(0, 1)[rows][None]
+
+
+def unpacked(x: Tensor, real: Tensor, lengths: Tensor, segments: int) -> Tensor:
+    """(1, n) -> (b, segments), zeros where nothing is real."""
+    padded = x.new_zeros(len(lengths), segments)
+    padded[valid_segments(lengths, segments)] = x[real]
+    return padded
+
+
 def pooled(x: Tensor, window: int) -> Tensor:
     """Average over windows of segments, as a 1 x n image pooling: unlike slices it keeps gradients channels-last."""
     image = x.flatten(2).transpose(1, 2).unsqueeze(2)

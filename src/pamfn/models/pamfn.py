@@ -12,7 +12,7 @@ from pamfn.models.branch import ModalityBranch
 from pamfn.models.branches import Branches
 from pamfn.models.fusion import Policy
 from pamfn.models.head import ClassificationHead, RegressionHead
-from pamfn.models.layers import Dropout, full_precision, pool, pooled_lengths, valid_segments
+from pamfn.models.layers import Dropout, full_precision, packed, packing, pool, pooled_lengths, unpacked, valid_segments
 from pamfn.models.stage import Decoder, FusionStage, StageOutput
 
 
@@ -125,8 +125,19 @@ class PAMFN(nn.Module):
 
         `noise`: Gumbel noise (b, t', choices) of each stage; drawn here in training mode.
         """
-        levels = [self.feature_dropout(level) for level in self.branches(features, lengths)]
-        valid = self.valid_levels(levels[0].shape[1], lengths)
+        segments = next(iter(features.values())).shape[1]
+        if self.training and self.per_segment and lengths is not None:  # padding would cost more than the videos
+            rows, real = packing(lengths, segments)
+            levels = self.branches({m: packed(x, rows) for m, x in features.items()}, real=real)
+            output = self.fused(levels, [real] * len(levels), noise)
+            return output._replace(score=unpacked(output.score, real, lengths, segments))
+        return self.fused(self.branches(features, lengths), self.valid_levels(segments, lengths), noise)
+
+    def fused(
+        self, levels: Sequence[Tensor], valid: Sequence[Tensor | None], noise: Sequence[Tensor] | None
+    ) -> PAMFNOutput:
+        """What the mixed branch makes of the branches' maps of every level, given the masks of their segments."""
+        levels = [self.feature_dropout(level) for level in levels]
         if noise is None and self.training and self.samples_decisions:
             noise = [gumbel((*x.shape[:2], self.choices), like=x) for x in levels[1:]]
         temperature = self.temperature.exp() if self.positive_temperature else self.temperature

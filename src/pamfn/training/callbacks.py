@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from pamfn.errors import InputError
-from pamfn.evaluation.protocols import best_epoch
+from pamfn.evaluation.protocols import best_epoch, main_metric, metrics_in
 from pamfn.store import Run, whole, write_text
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class ResumePoint(Callback):
 
 
 class Progress(Callback):
-    """A bar over epochs on a terminal, one line an epoch otherwise: loss, Spearman, time left."""
+    """A bar over epochs on a terminal, one line an epoch otherwise: loss, main metric, time left."""
 
     def __init__(self, title: str, record: Record, splits: list[str]) -> None:
         self.title, self.record, self.splits = title, record, splits
@@ -96,7 +96,8 @@ class Progress(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         row = self.record.curves[-1]
-        scores = "  ".join(f"{split} srcc {row[f'{split}/srcc']:.4f}" for split in self.splits)
+        metric = main_metric(metrics_in(row, self.splits[0]))
+        scores = "  ".join(f"{split} {metric} {row[f'{split}/{metric}']:.4f}" for split in self.splits)
         told = f"loss {row['train/loss']:.5f}  {scores}"
         if self.bar is not None:
             self.bar.set_postfix_str(told, refresh=False)

@@ -1,0 +1,48 @@
+"""How well clips are ranked by how much of a highlight they are: average precision within each video."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.metrics import average_precision_score
+
+METRICS = ("map", "map_step")
+RANKINGS = 100
+"""Random orders that a chance level is the mean of."""
+
+
+def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Area under a video's precision-recall curve by trapezoids, which starts at a precision of 1.
+
+    labels (n,) of 0 and 1, scores (n,); equal scores keep the order of the clips. 0 when no clip is a highlight.
+    Source: the metric of UMT (Liu et al., CVPR 2022) and of those who compare with it.
+    """
+    order = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
+    hits = np.asarray(labels, dtype=np.float64)[order].cumsum()
+    if not len(hits) or hits[-1] == 0:
+        return 0.0
+    recall, precision = hits / hits[-1], hits / np.arange(1, len(hits) + 1)
+    return float(np.sum(np.diff(recall, prepend=0) * (precision + np.append(1, precision[:-1])) / 2))
+
+
+def step_precision(labels: ArrayLike, scores: ArrayLike) -> float:
+    """scikit-learn's average precision of a video, which sums steps; 0 when no clip is a highlight."""
+    labels = np.asarray(labels, dtype=np.float64)
+    return float(average_precision_score(labels, np.asarray(scores, dtype=np.float64))) if labels.any() else 0.0
+
+
+def highlight_metrics(labels: Sequence[ArrayLike], scores: Sequence[ArrayLike]) -> dict[str, float]:
+    """`map`: mean over videos of `average_precision`; `map_step`: of `step_precision`."""
+    rules = zip(METRICS, (average_precision, step_precision), strict=True)
+    return {name: float(np.mean([rule(*video) for video in zip(labels, scores, strict=True)])) for name, rule in rules}
+
+
+def chance(labels: Mapping[str, ArrayLike], rankings: int = RANKINGS) -> float:
+    """`map` of clips in random order, the mean of some orders: {video: labels (n,)}; the same for the same videos."""
+    random = np.random.default_rng(0)
+    each = [
+        average_precision(label, random.random(np.shape(label)))
+        for _, label in sorted(labels.items())
+        for _ in range(rankings)
+    ]
+    return float(np.mean(each))

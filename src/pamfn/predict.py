@@ -1,0 +1,79 @@
+"""`python -m pamfn.predict RUN`: a highlight network's score of every clip, and their curves over time."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from pamfn import config
+from pamfn.errors import InputError
+from pamfn.evaluate import configuration
+from pamfn.store import Run, write_text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pamfn.predict", description=__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished highlight run")
+    parser.add_argument("videos", nargs="*", metavar="VIDEO", help="videos to draw (default: all of the split)")
+    parser.add_argument("--split", choices=["test", "holdout", "train"], default="test")
+    parser.add_argument("--weights", choices=["selected", "last"], default="selected")
+    parser.add_argument("--data-dir", help="where the data is now (default: where the run read it)")
+    parser.add_argument("--to", type=Path, help="folder for scores.csv and VIDEO.png (default: RUN/highlights)")
+    arguments = parser.parse_args()
+    config.register()
+    try:
+        predict(**vars(arguments))
+    except InputError as error:
+        config.refuse(error)
+
+
+def predict(
+    run: Path, videos: Sequence[str], split: str, weights: str, data_dir: str | None, to: Path | None
+) -> dict[str, float]:
+    """Writes the scores of a split's clips and draws the named videos; the average precision of those that it drew.
+
+    Raises:
+        InputError: when the run is not a finished one of highlights, or a video is not in its split.
+    """
+    result = Run(run).result()
+    if result is None:
+        raise InputError(f"{run} is not a finished run: it has no result.json. Give a folder under runs/.")
+    settings = configuration(result, data_dir, None, None)
+
+    import torch
+
+    from pamfn.data.highlights import YouTubeHighlightsDataModule
+    from pamfn.evaluation.figures import plot_highlights
+    from pamfn.evaluation.highlights import average_precision
+    from pamfn.pipeline import data_module, quiet, scored
+    from pamfn.predictions import CLIPS, by_video, clip_rows, table
+
+    quiet()
+    torch.set_num_threads(settings.threads or torch.get_num_threads())
+    data = data_module(settings)
+    if not isinstance(data, YouTubeHighlightsDataModule):
+        raise InputError(f"{run} scores whole videos: its predictions.csv has them, `python -m pamfn.evaluate` others.")
+    data.setup()
+    if split not in data.splits:
+        raise InputError(f"--split {split}: this run's protocol has only {', '.join(sorted(data.splits))}.")
+    strangers = [video for video in videos if video not in data.splits[split].names]
+    if strangers:
+        some = ", ".join(data.splits[split].names[:5])
+        raise InputError(f"{', '.join(strangers)}: not in {split} of {data.task}, which has {some}, ...")
+    points = scored(settings, run, weights, data, split)
+    to = to or run / "highlights"
+    write_text(to / "scores.csv", table(CLIPS, clip_rows({weights: {split: points}}, data)))
+    print(f"{to / 'scores.csv'}: {len(points['predicted'])} clips of {len(data.splits[split])} videos")
+    drawn = {}
+    for name, labels, scores in by_video(points, data.splits[split]):
+        if videos and name not in videos:
+            continue
+        drawn[name] = average_precision(labels, scores)
+        title = f"{data.task}, {name}: average precision {drawn[name]:.3f}"
+        plot_highlights(to / f"{name}.png", data.grid[name], labels, scores, title, unit=data.grid_unit[name])
+        told = f"{int(labels.sum())} highlights in {len(labels)} clips"
+        print(f"{to / name}.png: average precision {drawn[name]:.3f}, {told}")
+    return drawn
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""What a network predicted, as files of its run folder: a line a video, a line a clip, a plot."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from pamfn.evaluation.figures import plot_predictions, plot_video_precision
+from pamfn.evaluation.highlights import average_precision, step_precision
+from pamfn.store import Run, write_text
+from pamfn.training.recipe import Points
+
+Predictions = dict[str, dict[str, Points]]
+"""{weights: {split: points}}."""
+
+SCORES = ("weights", "split", "video", "true", "predicted", "spread")
+VIDEOS = ("weights", "split", "video", "clips", "highlights", "map", "map_step")
+CLIPS = ("weights", "split", "video", "start", "end", "label", "score")
+
+
+def write_predictions(run: Run, predictions: Predictions, data: Any) -> None:
+    """predictions.csv: true and predicted points of every video, or the average precision of its highlights.
+
+    Of highlights also clips.csv: label and score of every clip, and when it starts and ends.
+    """
+    if data.predicts == "score":
+        write_text(run.file("predictions.csv"), table(SCORES, score_rows(predictions, data)))
+        return
+    write_text(run.file("predictions.csv"), table(VIDEOS, video_rows(predictions, data)))
+    write_text(run.file("clips.csv"), table(CLIPS, clip_rows(predictions, data)))
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """CSV with nine digits."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([f"{x:.9g}" if isinstance(x, float) else x for x in row] for row in rows)
+    return out.getvalue()
+
+
+def score_rows(predictions: Predictions, data: Any) -> Iterator[list[Any]]:
+    for weights, splits in predictions.items():
+        for split, points in splits.items():
+            names = data.splits[split].names
+            for name, *values in zip(names, points["true"], points["predicted"], points["spread"], strict=True):
+                yield [weights, split, name, *values]
+
+
+def by_video(points: Points, videos: Any) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Every video's name, with the labels and scores (n,) of its clips."""
+    ends = np.cumsum(videos.length.cpu())[:-1]
+    columns = (np.split(np.array(points[name]), ends) for name in ("true", "predicted"))
+    yield from zip(videos.names, *columns, strict=True)
+
+
+def video_rows(predictions: Predictions, data: Any) -> Iterator[list[Any]]:
+    for weights, splits in predictions.items():
+        for split, points in splits.items():
+            for name, labels, scores in by_video(points, data.splits[split]):
+                precision = average_precision(labels, scores), step_precision(labels, scores)
+                yield [weights, split, name, len(labels), int(labels.sum()), *precision]
+
+
+def clip_rows(predictions: Predictions, data: Any) -> Iterator[list[Any]]:
+    for weights, splits in predictions.items():
+        for split, points in splits.items():
+            for name, labels, scores in by_video(points, data.splits[split]):
+                for (start, end), label, score in zip(data.grid[name], labels, scores, strict=False):
+                    yield [weights, split, name, float(start), float(end), int(label), float(score)]
+
+
+def plot_test(run: Run, points: Points, data: Any, title: str) -> None:
+    """predictions.png: predicted against true points, or the average precision of every test video."""
+    if data.predicts == "score":
+        plot_predictions(run.file("predictions.png"), **points, title=title)
+        return
+    videos = list(by_video(points, data.splits["test"]))
+    precision = [average_precision(labels, scores) for _, labels, scores in videos]
+    plot_video_precision(
+        run.file("predictions.png"), precision, [float(labels.mean()) for _, labels, _ in videos], title
+    )

@@ -1,0 +1,151 @@
+"""What training a network by a stage's recipe takes, whatever it learns to predict."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
+
+from pamfn.data.videos import Batch
+
+Points = dict[str, list[float]]
+"""true, predicted and spread of a split's videos (or of their clips, one video after another)."""
+
+
+class RecipeModule(L.LightningModule):
+    """Trains any network by one stage's recipe, and measures every evaluated split after each epoch.
+
+    A task says what a batch's loss is (`loss`), what was predicted (`predicted`) and how good that is (`judge`).
+
+    Args:
+        network: gives `.score` for `network(features, lengths)`, and may offer `decide`, `head_parameters` and
+            `added_loss`, which makes a scalar of its own output.
+        splits: names of the validation loaders, in order. seed: of dropout and decision noise.
+        The rest is one stage's recipe (`StageRecipe`). The schedule and the noise of an epoch follow from its number
+        alone, so that a resumed training equals an uninterrupted one.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        splits: list[str],
+        seed: int,
+        epochs: int,
+        optimizer: Literal["sgd", "adamw"] = "sgd",
+        lr: float = 0.01,
+        lr_min: float = 5e-6,
+        momentum: float = 0.9,
+        weight_decay: float = 1e-4,
+        schedule: Literal["cosine", "none", "steps"] = "cosine",
+        head_lr_scale: float = 1.0,
+        drops: Sequence[int] = (),
+        drop_factor: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["network"])
+        self.network = network
+        self.splits, self.seed = splits, seed
+        self.train_loss = MeanMetric(nan_strategy="disable")
+        self.metrics: dict[str, float] = {}  # of the last evaluation, in double precision
+        self.predictions: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
+
+    def loss(self, output: Any, batch: Batch) -> Tensor:
+        """What the task wants to be small."""
+        raise NotImplementedError
+
+    def predicted(self, split: str) -> Points:
+        """What the last evaluation predicted, in the split's order."""
+        raise NotImplementedError
+
+    @staticmethod
+    def judge(data: Any, split: str, points: Points) -> dict[str, float]:
+        """Metrics of what was predicted for a split of a data module."""
+        raise NotImplementedError
+
+    def configure_optimizers(self) -> Any:
+        recipe = self.hparams
+        head = getattr(self.network, "head_parameters", list)()
+        of_head = {id(p) for p in head}
+        trained = [p for p in self.network.parameters() if p.requires_grad and id(p) not in of_head]
+        groups: list[dict[str, Any]] = [{"params": trained, "lr": recipe["lr"]}]
+        if head:
+            groups.append({"params": head, "lr": recipe["lr"] * recipe["head_lr_scale"]})
+        if recipe["optimizer"] == "sgd":
+            optimizer: Optimizer = SGD(
+                groups, lr=recipe["lr"], momentum=recipe["momentum"], weight_decay=recipe["weight_decay"]
+            )
+        else:
+            optimizer = AdamW(groups, lr=recipe["lr"], weight_decay=recipe["weight_decay"], fused=True)
+        schedules = [self.schedule(float(group["lr"])) for group in groups]
+        return {"optimizer": optimizer, "lr_scheduler": LambdaLR(optimizer, schedules)}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """By the norm of all gradients. Lightning's own refuses a fused optimiser in bf16, where nothing is scaled."""
+        if gradient_clip_val is not None:
+            clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val)
+
+    def schedule(self, lr: float) -> Any:
+        """Factor on `lr` in an epoch: 1, the cosine from 1 to lr_min / lr, or drop_factor to the number of drops."""
+        epochs, floor = self.hparams["epochs"], self.hparams["lr_min"] / lr
+        if self.hparams["schedule"] == "none":
+            return lambda epoch: 1.0
+        if self.hparams["schedule"] == "steps":
+            factor, drops = self.hparams["drop_factor"], self.hparams["drops"]
+            return lambda epoch: factor ** sum(epoch >= epochs - before_end for before_end in drops)
+        return lambda epoch: floor + (1 - floor) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+    def forward(self, batch: Batch) -> Tensor:
+        """What the network says of a batch: scores (b,), or logits (b, t) of its segments."""
+        return self.network(batch.features, batch.lengths).score
+
+    def on_train_epoch_start(self) -> None:
+        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        output = self.network(batch.features, batch.lengths)
+        loss = self.loss(output, batch)
+        if hasattr(self.network, "added_loss"):
+            loss = loss + self.network.added_loss(output)  # type: ignore[operator]
+        self.train_loss.update(loss.detach(), weight=len(batch.target))
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        self.metrics = {}
+        self.predictions = {split: [] for split in self.splits}
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        score, spread = self.decide(batch)
+        self.predictions[self.splits[dataloader_idx]].append((batch.videos, score, spread))
+
+    def decide(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What is said at test time, and its standard deviation over decision samples, 0 where nothing is sampled."""
+        if not hasattr(self.network, "decide"):
+            score = self(batch).float()
+            return score, torch.zeros_like(score)
+        keys = [self.seed * 1_000_003 + int(i) for i in batch.videos]
+        score, spread = self.network.decide(batch.features, batch.lengths, keys)  # type: ignore[operator]
+        return score.float(), torch.zeros_like(score) if spread is None else spread.float()
+
+    def on_validation_epoch_end(self) -> None:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        for split in self.splits:
+            metrics = self.judge(data, split, self.predicted(split))
+            self.metrics.update({f"{split}/{name}": value for name, value in metrics.items()})
+        if self.trainer.state.fn == "fit":  # later evaluations are no part of the curves
+            self.log_dict(self.metrics)
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train/loss", self.train_loss.compute())
+        self.train_loss.reset()
