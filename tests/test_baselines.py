@@ -294,6 +294,39 @@ def test_the_skip_lstms_and_their_gradients_are_those_of_plain_loops(masked: boo
         torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-9)
 
 
+def test_under_autocast_the_skip_lstms_stay_as_close_to_float32_as_plain_loops():
+    torch.manual_seed(0)
+    ours = SkipLSTMs(3, 32, 32)
+    x = [torch.randn(8, t, 32) for t in (40, 20, 10)]
+    found = []
+    for kind, autocast in ((SkipLSTMs, False), (SkipLSTMs, True), (PlainSkipLSTMs, True)):
+        model = SkipLSTMs(3, 32, 32)
+        model.load_state_dict(ours.state_dict())
+        model.__class__ = kind
+        inputs = [y.clone().requires_grad_() for y in x]
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            states = model(inputs)
+        torch.stack([state.sin().sum() for state in states]).sum().backward()
+        tensors = [*states, *(p.grad for p in model.parameters() if p.requires_grad), *(y.grad for y in inputs)]
+        assert {y.dtype for y in tensors} == {torch.float32}
+        found.append(tensors)
+    for exact, one, other in zip(*found, strict=True):
+        distance, plain_distance = ((y - exact).norm() / exact.norm() for y in (one, other))
+        assert 0 < distance < 0.02
+        assert distance < 1.5 * plain_distance
+
+
+@torch.no_grad()
+def test_under_autocast_a_cell_adds_up_changes_that_bfloat16_would_lose():
+    model = SkipLSTMs(1, 1, 1)
+    for weight in (model.input, model.recurrent):
+        nn.init.zeros_(weight)
+    model.input_bias.copy_(torch.tensor([20.0, 20.0, 20.0, 1e-3]))
+    with torch.autocast("cpu", torch.bfloat16):
+        (state,) = model([torch.zeros(1, 600, 1)])
+    assert float(state) == pytest.approx(np.tanh(0.6), rel=0.01)
+
+
 @torch.no_grad()
 def test_a_skipped_step_leaves_the_state_as_it_was():
     """With an update probability of .4 every second step is taken: the skipped ones may hold anything."""
