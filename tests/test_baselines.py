@@ -584,6 +584,19 @@ def test_a_method_is_refitted_for_the_epochs_that_the_hold_out_protocol_chose(jo
     assert refit["times"]["epochs"] == chosen["metrics"]["holdout"]["epoch"] + 1
 
 
+@pytest.mark.parametrize("word", ["++data.test_crop=centre", "++data.test_crop=random", "++data.skip_first_line=true"])
+def test_a_fault_of_the_originals_can_be_switched_on_and_changes_the_numbers(word: str, job: Job):
+    """Crops of four segments out of eight; the scores can be told apart and computed again."""
+    from pamfn.evaluate import evaluate
+
+    usual, faulty = (pipeline.run_job(job("action_net", "recipe.baseline.crop=4", *more)) for more in ([], [word]))
+    assert usual.path != faulty.path
+    scores = [result(run)["metrics"]["last"]["mse"] for run in (usual, faulty)]
+    assert scores[0] != pytest.approx(scores[1], rel=1e-4)
+    assert evaluate(faulty.path, "test", "selected", None, None, None) == []
+    assert pipeline.run_job(job("action_net", "recipe.baseline.crop=4", word)).path == faulty.path
+
+
 def test_a_crop_shorter_than_the_network_needs_is_refused_before_data_is_read(job: Job):
     with pytest.raises(InputError, match=r"recipe.baseline.crop: the network needs 8 segments or more, not 7"):
         pipeline.run_job(job("ms_lstm", "recipe.baseline.crop=7", "paths.data_dir=nowhere"))

@@ -12,6 +12,7 @@ from composed import composed
 from pamfn import config
 from pamfn.config import CONF, checked, let_checked_refuse
 from pamfn.errors import InputError
+from pamfn.finished import ARCHIVE, every_run, locate
 from pamfn.identity import branch_identity, fingerprint, fusion_identity
 from pamfn.schema import Config
 
@@ -404,3 +405,13 @@ def shuffle(node: Any) -> Any:
 def test_a_fingerprint_is_the_same_in_every_process_and_version():
     identity = {"seed": 0, "recipe": {"lr": 5e-6, "clip": None}, "modalities": ["rgb", "flow"], "precision": "32-true"}
     assert fingerprint(identity) == "96633f09f2"
+
+
+def test_archived_runs_still_bear_the_names_of_their_settings():
+    runs = every_run(ARCHIVE / "nothing")
+    assert runs
+    for run in runs:
+        result = run.result()
+        assert result is not None
+        settings = config.parsed({**result["config"], "modalities": result["modalities"]})
+        assert locate(settings, result["kind"], result["modalities"]).path.name == run.path.name

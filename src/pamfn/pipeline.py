@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 def data_module(config: Config) -> ScoreDataModule:
     """The data of a configuration, not yet read."""
-    return build(
+    data = build(
         config.data,
         features={m: s.model_dump() for m, s in config.streams.items()},
         data_dir=config.paths.data_dir,
@@ -46,6 +46,9 @@ def data_module(config: Config) -> ScoreDataModule:
         min_segments=min_segments(config),
         seed=config.seed,
     )
+    if config.is_baseline and config.recipe.baseline is not None:
+        data.crop = config.recipe.baseline.crop
+    return data
 
 
 def min_segments(config: Config) -> int:
@@ -169,7 +172,7 @@ def fit(
     started = time.time()
     recipe = getattr(config.recipe, kind)
     modalities = list(data.splits["train"].packed)
-    data.batch_size, data.crop = recipe.batch_size, getattr(recipe, "crop", data.crop)
+    data.batch_size = recipe.batch_size
     L.seed_everything(config.seed, verbose=False)  # seed, then build: the same numbers however the branches came
     network = build_network(config, kind, modalities, branches)
     module = ScoreRegression(

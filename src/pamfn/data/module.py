@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import lightning as L
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from pamfn.data.annotations import valid_scores
 from pamfn.data.features import FeatureSet, feature_file, problems_of, read_features
 from pamfn.data.identity import feature_name, score_checksum
-from pamfn.data.videos import Crops, Videos, WholeVideos, stratified_holdout
+from pamfn.data.videos import CroppedVideos, Crops, Videos, WholeVideos, stratified_holdout
 from pamfn.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,9 @@ class ScoreDataModule(L.LightningDataModule):
         name: what is predicted, as it appears in results. dataset: folder and feature-file prefix.
         train, test: label files under `data_dir`. columns: their columns, the video's name first.
         score: the column to predict, in points. select: keep only videos whose name starts with it.
+        skip_first_line: of the label files, also where it is no header, as some released code does.
         max_score: points that make a score of 1. crop: segments of a training crop.
+        test_crop: what videos are scored by: `whole`, or a crop of as many segments, as some released code does.
         features: {modality: {"extractor": ..., "width": ...}} in order.
         batch_size: of training. test_batch_size: of whole videos. holdout: fraction of train held out.
         min_segments: shortest video the network can take.
@@ -51,6 +54,8 @@ class ScoreDataModule(L.LightningDataModule):
         features: Mapping[str, Mapping[str, str | int]],
         data_dir: str,
         select: str = "",
+        skip_first_line: bool = False,
+        test_crop: Literal["whole", "centre", "random"] = "whole",
         batch_size: int = 32,
         test_batch_size: int = 16,
         holdout: float = 0.0,
@@ -61,10 +66,11 @@ class ScoreDataModule(L.LightningDataModule):
         if crop < 1 or max_score <= 0 or test_batch_size < 1:
             raise InputError("data: crop, max_score and test_batch_size are above 0.")
         self.task = name
-        self.dataset, self.score, self.select = dataset, score, select
+        self.dataset, self.score, self.select, self.skip_first_line = dataset, score, select, skip_first_line
         self.files, self.columns, self.max_score = {"train": train, "test": test}, list(columns), max_score
         self.features, self.data_dir = {m: dict(f) for m, f in features.items()}, Path(data_dir)
         self.crop, self.min_segments = crop, min_segments
+        self.test_crop: Literal["whole", "centre", "random"] = test_crop
         self.batch_size, self.test_batch_size, self.holdout, self.seed = batch_size, test_batch_size, holdout, seed
         self.splits: dict[str, Videos] = {}
         self.evaluated: list[str] = []  # splits scored after every epoch
@@ -96,7 +102,14 @@ class ScoreDataModule(L.LightningDataModule):
         """Points of a split's videos; problems are added."""
         path = self.data_dir / self.files[split]
         try:
-            scores = valid_scores(path, columns=self.columns, score=self.score, select=self.select, problems=problems)
+            scores = valid_scores(
+                path,
+                columns=self.columns,
+                score=self.score,
+                select=self.select,
+                skip_first_line=self.skip_first_line,
+                problems=problems,
+            )
         except InputError as error:
             problems.extend(error.problems)
             return {}
@@ -195,9 +208,13 @@ class ScoreDataModule(L.LightningDataModule):
     def train_dataloader(self) -> Crops:
         return Crops(self.on_device("train"), segments=self.crop, batch_size=self.batch_size, seed=self.seed)
 
-    def val_dataloader(self) -> list[WholeVideos]:
+    def val_dataloader(self) -> list[WholeVideos] | list[CroppedVideos]:
         """The splits scored after every epoch, in the order of `evaluated`."""
-        return [WholeVideos(self.on_device(split), batch_size=self.test_batch_size) for split in self.evaluated]
+        videos = [self.on_device(split) for split in self.evaluated]
+        if self.test_crop == "whole":
+            return [WholeVideos(split, batch_size=self.test_batch_size) for split in videos]
+        how = {"segments": self.crop, "batch_size": self.test_batch_size, "seed": self.seed}
+        return [CroppedVideos(split, place=self.test_crop, **how) for split in videos]
 
 
 def nbytes(x: Tensor) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -62,6 +62,15 @@ class Videos:
         moved = {f: getattr(self, f).to(device) for f in ("start", "length", "points", "target", "key")}
         return replace(self, packed={m: x.to(device) for m, x in self.packed.items()}, **moved)
 
+    def random_starts(self, segments: int, *seeds: int) -> Tensor:
+        """First segment (v,) of a random crop of every video, which follows from these seeds and its key alone.
+
+        All possible starts are equally likely; 0 for videos no longer than a crop.
+        """
+        draws = np.random.default_rng(seeds).random(int(self.key.max()) + 1)
+        u = torch.from_numpy(draws).to(self.start.device)[self.key]
+        return (u * (self.length - segments + 1).clamp_min(1)).long()
+
     def cut(self, index: Tensor, first: Tensor, segments: int) -> dict[str, Tensor]:
         """`segments` segments from `first` on of the videos at `index`, zeros after their end: (b, segments, c)."""
         offset = first[:, None] + torch.arange(segments, device=first.device)  # (b, t)
@@ -98,10 +107,8 @@ class Crops:
         return full + (rest > 1)
 
     def first_segments(self) -> Tensor:
-        """First segment (v,) of every video's crop in this epoch; 0 for videos no longer than a crop."""
-        draws = np.random.default_rng([self.seed, self.epoch]).random(int(self.videos.key.max()) + 1)
-        u = torch.from_numpy(draws).to(self.videos.start.device)[self.videos.key]
-        return (u * (self.videos.length - self.segments + 1).clamp_min(1)).long()
+        """First segment (v,) of every video's crop in this epoch."""
+        return self.videos.random_starts(self.segments, self.seed, self.epoch)
 
     def __iter__(self) -> Iterator[Batch]:
         first = self.first_segments()
@@ -128,6 +135,30 @@ class WholeVideos:
             features = self.videos.cut(index, torch.zeros_like(index), int(lengths.max()))
             padded = None if bool((lengths == lengths[0]).all()) else lengths
             yield Batch(features, padded, self.videos.target[index], index)
+
+
+class CroppedVideos:
+    """Test batches of one crop a video, as some released code scores: its `centre`, or `random`.
+
+    A random crop follows from (seed, video) alone, so that scoring again gives the same score. Shorter videos are
+    padded with zeros at the end, which count as segments, as in training.
+    """
+
+    def __init__(
+        self, videos: Videos, *, segments: int, place: Literal["centre", "random"], batch_size: int, seed: int
+    ) -> None:
+        self.videos, self.segments = videos, segments
+        spare = (videos.length - segments).clamp_min(0)
+        self.first = spare // 2 if place == "centre" else videos.random_starts(segments, seed, 0, 3)
+        self.batches = torch.arange(len(videos), device=spare.device).split(batch_size)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for index in self.batches:
+            features = self.videos.cut(index, self.first[index], self.segments)
+            yield Batch(features, None, self.videos.target[index], index)
 
 
 def stratified_holdout(points: Sequence[float], fraction: float, seed: int) -> list[int]:
