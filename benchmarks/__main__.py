@@ -19,7 +19,7 @@ import torch
 from benchmarks import workloads as w
 from benchmarks.memory import peak_memory
 from benchmarks.overhead import overheads
-from benchmarks.timing import Call, Row, compare, matrix_product_rate
+from benchmarks.timing import Call, Row, compare, has_bf16, matrix_product_rate
 
 
 def main() -> None:
@@ -93,12 +93,6 @@ def cases(sizes: list[str], lengths: tuple[list[int], ...], quick: bool) -> Iter
 def steps(reference: w.Work, ours: w.Work, batch: tuple[dict[str, torch.Tensor], torch.Tensor]) -> tuple[Call, Call]:
     """A training step of either side on the same batch."""
     return lambda: reference.step(*batch), lambda: ours.step(*batch)
-
-
-def has_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 itself."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def print_table(found: dict[str, Any]) -> None:

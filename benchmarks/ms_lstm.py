@@ -1,19 +1,20 @@
 """`python -m benchmarks.ms_lstm`: MS-LSTM against the same network with its skip-LSTMs as plain loops over cells.
 
 CPU seconds of this process, one thread, taking turns: a training step on 32 crops of Fis-V length, a test pass over
-whole videos, and from both an epoch of Fis-V (400 videos to train on, 100 to test).
+whole videos, and from both an epoch of Fis-V (400 videos to train on, 100 to test). In float32, and where the CPU has
+bfloat16 under autocast: here alone, and on both sides.
 """
 
 import copy
 import os
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.timing import Row, compare
+from benchmarks.timing import Row, compare, has_bf16, matrix_product_rate
 from benchmarks.workloads import BATCH, Work, fisv_lengths, generated_videos, our_test
 from pamfn.models.baselines import MSLSTM
 from pamfn.models.baselines.skip_lstm import SkipLSTMs
@@ -65,36 +66,43 @@ def plain(network: MSLSTM) -> MSLSTM:
     return network
 
 
-def work(network: MSLSTM) -> Work:
+def work(network: MSLSTM, bf16: bool) -> Work:
     """A network in training."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=5e-4, weight_decay=0.0, fused=True)
-    return Work(network, optimizer, lambda features: network(features).score)
+    return Work(network, optimizer, lambda features: network(features).score, bf16)
 
 
-def rows() -> Iterator[Row]:
+def rows(reference: Work, ours: Work) -> tuple[Row, Row]:
     """The training step and the test pass."""
-    ours = MSLSTM(widths={"rgb": 1024})
-    sides = work(plain(ours)), work(ours)
     batch = {"rgb": torch.randn(BATCH, SEGMENTS, 1024)}, torch.rand(BATCH)
-    steps = [lambda side=side: side.step(*batch) for side in sides]
-    yield compare(f"training step, {BATCH} x {SEGMENTS}", *steps, pairs=5, counted=False)
     _, lengths, _ = fisv_lengths(os.environ.get("PAMFN_DATA_DIR"))
     videos = generated_videos(lengths).modalities(["rgb"])
+    sides = reference, ours
+    steps = [lambda side=side: side.step(*batch) for side in sides]
     tests = [lambda side=side: our_test(side, videos) for side in sides]
-    yield compare(f"test pass, {len(lengths)} videos", *tests, pairs=3, counted=False)
+    step = compare(f"step of {BATCH} x {SEGMENTS}", *steps, pairs=7, counted=True)
+    return step, compare(f"test pass of {len(lengths)} videos", *tests, pairs=3, counted=False)
 
 
 def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    step, test = rows()
-    for row in (step, test):
-        print(f"{row.title}: {statistics.median(row.ratios()):.1f}x faster")
-    plain_epoch, our_epoch = (
-        STEPS * statistics.median(a) + statistics.median(b)
-        for a, b in ((step.reference, test.reference), (step.ours, test.ours))
-    )
-    print(f"epoch: {plain_epoch:.1f} s as plain loops, {our_epoch:.1f} s here, {plain_epoch / our_epoch:.1f}x faster")
+    network = MSLSTM(widths={"rgb": 1024})
+    cases = {"float32": (False, False)}
+    if has_bf16():
+        cases |= {"float32 as plain loops, bfloat16 here": (False, True), "bfloat16": (True, True)}
+    for title, (reference_bf16, our_bf16) in cases.items():
+        rate = matrix_product_rate(torch.bfloat16 if our_bf16 else torch.float32)
+        step, test = rows(work(plain(network), reference_bf16), work(copy.deepcopy(network), our_bf16))
+        plain_epoch, our_epoch = (
+            STEPS * statistics.median(a) + statistics.median(b)
+            for a, b in ((step.reference, test.reference), (step.ours, test.ours))
+        )
+        print(f"{title}: epoch {plain_epoch:.1f} s as plain loops, {our_epoch:.1f} s: {plain_epoch / our_epoch:.1f}x")
+        for row in (step, test):
+            least, middle, most = min(row.ratios()), statistics.median(row.ratios()), max(row.ratios())
+            print(f"  {row.title}: {middle:.1f}x ({least:.1f}..{most:.1f})")
+        print(f"  GFLOP of a step; share of {rate / 1e9:.0f} GFLOP/s: {step.shares(rate)}", flush=True)
 
 
 if __name__ == "__main__":

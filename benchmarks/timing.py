@@ -61,12 +61,23 @@ def matrix_product_rate(dtype: torch.dtype, n: int = 2048) -> float:
     return 2 * n**3 / min(cpu_seconds(lambda: torch.mm(a, b)) for _ in range(3))
 
 
+def has_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 itself."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
 def operations(call: Call, counted: bool) -> float:
     """Floating-point operations of the matrix products and convolutions of one call, which is made either way."""
     if not counted:
         call()
         return 0.0
-    mapping = {torch.ops.aten.convolution_backward: convolution_backward_operations}
+    mapping = {
+        torch.ops.aten.convolution_backward: convolution_backward_operations,
+        torch.ops.aten.baddbmm_: lambda _, x, weight, **__: 2 * math.prod(x) * weight[-1],
+        torch.ops.aten.mkldnn_rnn_layer: lstm_operations,
+        torch.ops.aten.mkldnn_rnn_layer_backward: lambda *inputs, **rest: 2 * lstm_operations(*inputs, **rest),
+    }
     with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         call()
     return float(counter.get_total_flops())
@@ -78,3 +89,8 @@ def convolution_backward_operations(
     """As many operations as forward for either gradient that was asked for; torch's own count forgets groups."""
     of_input, of_weight, _of_bias = rest[-1]
     return 2 * math.prod(gradient) * math.prod(weight[1:]) * (of_input + of_weight)
+
+
+def lstm_operations(x: Sequence[int], of_input: Sequence[int], of_state: Sequence[int], *_: Any, **__: Any) -> int:
+    """Of a layer's two products in every step, from x (t, b, c) and the weights of input and state."""
+    return 2 * math.prod(x[:2]) * (math.prod(of_input) + math.prod(of_state))

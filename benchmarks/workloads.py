@@ -144,7 +144,7 @@ def generated_videos(lengths: list[int]) -> Videos:
 def our_test(work: Work, videos: Videos) -> None:
     """Scores of whole videos, as the library does it: similar lengths share a masked batch."""
     work.network.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=work.bf16):
         for batch in WholeVideos(videos, batch_size=TEST_BATCH):
             work.network(batch.features, batch.lengths)
     work.network.train()

@@ -294,6 +294,39 @@ def test_the_skip_lstms_and_their_gradients_are_those_of_plain_loops(masked: boo
         torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-9)
 
 
+def test_under_autocast_the_skip_lstms_stay_as_close_to_float32_as_plain_loops():
+    torch.manual_seed(0)
+    ours = SkipLSTMs(3, 32, 32)
+    x = [torch.randn(8, t, 32) for t in (40, 20, 10)]
+    found = []
+    for kind, autocast in ((SkipLSTMs, False), (SkipLSTMs, True), (PlainSkipLSTMs, True)):
+        model = SkipLSTMs(3, 32, 32)
+        model.load_state_dict(ours.state_dict())
+        model.__class__ = kind
+        inputs = [y.clone().requires_grad_() for y in x]
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            states = model(inputs)
+        torch.stack([state.sin().sum() for state in states]).sum().backward()
+        tensors = [*states, *(p.grad for p in model.parameters() if p.requires_grad), *(y.grad for y in inputs)]
+        assert {y.dtype for y in tensors} == {torch.float32}
+        found.append(tensors)
+    for exact, one, other in zip(*found, strict=True):
+        distance, plain_distance = ((y - exact).norm() / exact.norm() for y in (one, other))
+        assert 0 < distance < 0.02
+        assert distance < 1.5 * plain_distance
+
+
+@torch.no_grad()
+def test_under_autocast_a_cell_adds_up_changes_that_bfloat16_would_lose():
+    model = SkipLSTMs(1, 1, 1)
+    for weight in (model.input, model.recurrent):
+        nn.init.zeros_(weight)
+    model.input_bias.copy_(torch.tensor([20.0, 20.0, 20.0, 1e-3]))
+    with torch.autocast("cpu", torch.bfloat16):
+        (state,) = model([torch.zeros(1, 600, 1)])
+    assert float(state) == pytest.approx(np.tanh(0.6), rel=0.01)
+
+
 @torch.no_grad()
 def test_a_skipped_step_leaves_the_state_as_it_was():
     """With an update probability of .4 every second step is taken: the skipped ones may hold anything."""
@@ -486,8 +519,8 @@ def job(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job
     for file in (data / "features").glob("FISV_*.npy"):
         arrays = {v: x[:8] for v, x in np.load(file, allow_pickle=True).item().items()}
         np.save(file, np.array(arrays, dtype=object), allow_pickle=True)
-    for name in ("plot_curves", "plot_predictions"):
-        monkeypatch.setattr(f"pamfn.results.{name}", lambda path, *a, **k: path.touch())
+    monkeypatch.setattr("pamfn.results.plot_curves", lambda path, *a, **k: path.touch())
+    monkeypatch.setattr("pamfn.predictions.plot_predictions", lambda path, *a, **k: path.touch())
     always = (
         *(f"paths.data_dir={data}", f"paths.output_dir={tmp_path / 'runs'}", "features.rgb.width=6", "logger=csv"),
         *("features.flow.width=5", "features.audio.width=4", "protocol=paper", "trainer.accelerator=cpu"),
@@ -549,6 +582,19 @@ def test_a_method_is_refitted_for_the_epochs_that_the_hold_out_protocol_chose(jo
     refit = result(pipeline.run_job(job("gdlt", *again, "recipe.baseline.epochs=3")))
     chosen = result(pipeline.run_job(job("gdlt", *again[:2], "recipe.baseline.epochs=3")))
     assert refit["times"]["epochs"] == chosen["metrics"]["holdout"]["epoch"] + 1
+
+
+@pytest.mark.parametrize("word", ["++data.test_crop=centre", "++data.test_crop=random", "++data.skip_first_line=true"])
+def test_a_fault_of_the_originals_can_be_switched_on_and_changes_the_numbers(word: str, job: Job):
+    """Crops of four segments out of eight; the scores can be told apart and computed again."""
+    from pamfn.evaluate import evaluate
+
+    usual, faulty = (pipeline.run_job(job("action_net", "recipe.baseline.crop=4", *more)) for more in ([], [word]))
+    assert usual.path != faulty.path
+    scores = [result(run)["metrics"]["last"]["mse"] for run in (usual, faulty)]
+    assert scores[0] != pytest.approx(scores[1], rel=1e-4)
+    assert evaluate(faulty.path, "test", "selected", None, None, None) == []
+    assert pipeline.run_job(job("action_net", "recipe.baseline.crop=4", word)).path == faulty.path
 
 
 def test_a_crop_shorter_than_the_network_needs_is_refused_before_data_is_read(job: Job):

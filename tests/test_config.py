@@ -12,6 +12,7 @@ from composed import composed
 from pamfn import config
 from pamfn.config import CONF, checked, let_checked_refuse
 from pamfn.errors import InputError
+from pamfn.finished import ARCHIVE, every_run, locate
 from pamfn.identity import branch_identity, fingerprint, fusion_identity
 from pamfn.schema import Config
 
@@ -22,8 +23,15 @@ GROUPS = {
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
 METHODS = sorted(path.stem for path in (CONF / "recipe" / "baseline").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-NEEDS = {"features=in_data": "data=uiprmd"}
-"""Options that go with another one only."""
+ON_CLIPS = ("pamfn_clips", "umt_clips", "joint_va_clips", "mini_net")
+TOPICS = ("dog", "gymnastics", "parkour", "skating", "skiing", "surfing")
+NEEDS = {
+    "features=in_data": ["data=uiprmd"],
+    **{f"data=youtube_{topic}": ["model=pamfn_clips"] for topic in TOPICS},
+    **{f"{group}={name}": ["data=youtube_dog"] for group in ("model", "ablation") for name in ON_CLIPS},
+    **{f"recipe={name}": ["data=youtube_dog", "model=pamfn_clips"] for name in ("highlights", "highlights_batched")},
+}
+"""Options that go with others only."""
 
 CELLS = {
     "rg_ball": (10, 5e-4, 400),
@@ -81,7 +89,7 @@ def test_every_group_of_options_is_known():
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes(option: str):
-    needed = [NEEDS[option]] if option in NEEDS else []
+    needed = NEEDS.get(option, [])
     added = f"+{option}" if option.startswith(("ablation=", "experiment=")) else option
     assert checked(composed(added, *needed)).streams
 
@@ -92,7 +100,8 @@ def test_a_methods_recipe_is_the_one_it_names_and_can_be_another(method: str):
         path.stem for path in (CONF / "model").glob("*.yaml") if f"/recipe/baseline: {method}\n" in path.read_text()
     ]
     for model in models or ["joint_va"]:
-        chosen, default = (checked(composed(f"model={model}", *more)) for more in ([f"recipe/baseline={method}"], []))
+        words = [f"model={model}", *NEEDS.get(f"model={model}", [])]
+        chosen, default = (checked(composed(*words, *more)) for more in ([f"recipe/baseline={method}"], []))
         assert (chosen.recipe.baseline == default.recipe.baseline) == bool(models)
     assert models or method == "one_stage_adamw"
 
@@ -109,7 +118,7 @@ def test_every_experiment_composes_under_both_recipes_and_protocols(experiment: 
 
 
 def test_there_is_an_experiment_for_every_cell_of_the_main_table():
-    assert {*CELLS, "demo", "uiprmd"} == set(EXPERIMENTS)
+    assert {*CELLS, "demo", "uiprmd", *(f"youtube_{topic}" for topic in TOPICS)} == set(EXPERIMENTS)
 
 
 @pytest.mark.parametrize("recipe", ["paper", "official"])
@@ -229,7 +238,11 @@ def test_what_the_pipeline_gives_itself_cannot_be_set(argument: str):
         ("recipe.branch.clip=0", "recipe.branch.clip: input should be greater than 0, found 0."),
         ("recipe.branch.lr=nan", "recipe.branch.lr: input should be greater than 0, found nan."),
         ("recipe.fusion.optimizer=adam", "recipe.fusion.optimizer: input should be 'sgd' or 'adamw', found 'adam'."),
-        ("recipe.fusion.batch_size=1", "recipe.fusion.batch_size: input should be greater than 1, found 1."),
+        ("recipe.fusion.batch_size=0", "recipe.fusion.batch_size: input should be greater than 0, found 0."),
+        (
+            "recipe.fusion.batch_size=1",
+            "recipe.fusion.batch_size: 1 cannot be trained with BatchNorm over videos: choose 2 or more.",
+        ),
         ("protocol.holdout=1.0", "protocol.holdout: input should be less than 1, found 1.0."),
         ("logger.mode=on", "logger.mode: input should be 'auto', 'online' or 'offline', found 'on'."),
         ("logger.tags=[1]", "logger.tags.0: input should be a valid string, found 1."),
@@ -404,3 +417,13 @@ def shuffle(node: Any) -> Any:
 def test_a_fingerprint_is_the_same_in_every_process_and_version():
     identity = {"seed": 0, "recipe": {"lr": 5e-6, "clip": None}, "modalities": ["rgb", "flow"], "precision": "32-true"}
     assert fingerprint(identity) == "96633f09f2"
+
+
+def test_archived_runs_still_bear_the_names_of_their_settings():
+    runs = every_run(ARCHIVE / "nothing")
+    assert runs
+    for run in runs:
+        result = run.result()
+        assert result is not None
+        settings = config.parsed({**result["config"], "modalities": result["modalities"]})
+        assert locate(settings, result["kind"], result["modalities"]).path.name == run.path.name

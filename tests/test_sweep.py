@@ -95,6 +95,21 @@ def test_the_stronger_features_have_their_own_settings_in_every_cell():
     assert found == STRONGER
 
 
+def test_features_that_a_data_set_does_not_have_are_refused_with_what_it_has(run_cli: RunCli):
+    told = (
+        "features=unmt_i3d_mast: data=uiprmd has streams of its own (vicon_positions, kinect_angles, kinect_positions)"
+        ". Choose features=in_data, or a data set that has those features."
+    )
+    with pytest.raises(InputError) as error:
+        sweep_of("stronger_features", ["+experiment=uiprmd"])
+    assert error.value.problems == [told]
+    some = sweep_of("stronger_features", ["+experiment=uiprmd,fisv_tes", "seed=0"])
+    assert (some.problems, {job.column for job in some.jobs}) == ([told], {"fisv_tes"})
+    assert sweep_of("stronger_features", ["+experiment=uiprmd", "features=in_data"]).problems == []
+    single = run_cli(["train", "+experiment=uiprmd", "features=unmt_i3d_mast"])
+    assert (single.returncode, single.stderr) == (1, f"error: {told}\n")
+
+
 def jobs(run_cli: RunCli, table: str, *words: str) -> list[str]:
     return ["train", "-m", f"+table={table}", "+experiment=uiprmd", "seed=0", *SMALL_UIPRMD, *words]
 

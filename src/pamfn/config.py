@@ -154,6 +154,21 @@ def impossible(config: Config) -> list[str]:
     return problems
 
 
+def refuse_other_features(choices: Mapping[str, str]) -> None:
+    """A data set whose file names its own streams has no others; `choices` are Hydra's, {group: option}.
+
+    Raises:
+        InputError: when other features are chosen, which Hydra would put beside them.
+    """
+    file = CONF / "data" / f"{choices['data']}.yaml"
+    node: Any = OmegaConf.to_container(OmegaConf.load(file)) if file.exists() else {}
+    if choices["features"] != "in_data" and {"override /features": "in_data"} in node.get("defaults", []):
+        raise InputError(
+            f"features={choices['features']}: data={choices['data']} has streams of its own "
+            f"({', '.join(node['features'])}). Choose features=in_data, or a data set that has those features."
+        )
+
+
 def listed(group: str, folder: Path) -> str:
     """A line for every file of a group: how it is chosen and the first line of its text."""
     first = {

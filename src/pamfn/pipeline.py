@@ -19,7 +19,6 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors.torch import load_file
 from torch import nn
 
-from pamfn.data.module import ScoreDataModule
 from pamfn.data.splits import VideoSplits
 from pamfn.data.videos import WholeVideos
 from pamfn.errors import InputError, TerminatedError
@@ -40,7 +39,7 @@ log = logging.getLogger(__name__)
 
 def data_module(config: Config) -> VideoSplits:
     """The data of a configuration, not yet read."""
-    return build(
+    data = build(
         config.data,
         features={m: s.model_dump() for m, s in config.streams.items()},
         data_dir=config.paths.data_dir,
@@ -48,6 +47,10 @@ def data_module(config: Config) -> VideoSplits:
         min_segments=min_segments(config),
         seed=config.seed,
     )
+    crop = config.recipe.baseline.crop if config.is_baseline and config.recipe.baseline else None
+    if crop is not None:
+        data.crop = crop
+    return data
 
 
 def min_segments(config: Config) -> int:
@@ -172,8 +175,6 @@ def fit(config: Config, run: Run, kind: Kind, data: VideoSplits, *, epochs: int,
     recipe = getattr(config.recipe, kind)
     modalities = list(data.splits["train"].packed)
     data.batch_size = recipe.batch_size
-    if isinstance(data, ScoreDataModule):
-        data.crop = getattr(recipe, "crop", None) or data.crop
     L.seed_everything(config.seed, verbose=False)  # seed, then build: the same numbers however the branches came
     network = build_network(config, kind, modalities, branches)
     settings = recipe.model_dump(exclude={"batch_size", "crop", "clip"})

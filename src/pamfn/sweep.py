@@ -14,8 +14,9 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
-from pamfn.config import CONF, let_checked_refuse, parsed, register, resolved, table_names
+from pamfn.config import CONF, let_checked_refuse, parsed, refuse_other_features, register, resolved, table_names
 from pamfn.errors import InputError
 from pamfn.finished import Kind, every_run, finished, locate, readable, wanted
 from pamfn.schema import Config, Table
@@ -123,7 +124,7 @@ def jobs_of(table: Table, combinations: Sequence[list[str]]) -> tuple[list[Job],
         key = tuple(w for w in overrides if w != word)
         if key not in known:
             try:
-                known[key] = parsed(resolved(compose("train", overrides=list(key))))
+                known[key] = settings_of(key)
             except InputError as error:
                 known[key] = None
                 problems |= dict.fromkeys(error.problems)
@@ -132,6 +133,13 @@ def jobs_of(table: Table, combinations: Sequence[list[str]]) -> tuple[list[Job],
             config = config.model_copy(update={"seed": seed_of(word)})
             jobs.append(Job(values[table.row], values[table.column], config.seed, config, overrides))
     return jobs, list(problems)
+
+
+def settings_of(overrides: Sequence[str]) -> Config:
+    """The configuration of one job."""
+    raw = compose("train", overrides=list(overrides), return_hydra_config=True)
+    refuse_other_features(raw.hydra.runtime.choices)
+    return parsed(resolved(OmegaConf.masked_copy(raw, [str(key) for key in raw if key != "hydra"])))
 
 
 def seed_of(word: str) -> int:

@@ -56,6 +56,7 @@ def refuse_single_table(raw: DictConfig) -> None:
 
 def answer(raw: DictConfig) -> float:
     """Reads the run that answers the job if it is finished, trains it if not, and prints what came out."""
+    config.refuse_other_features(HydraConfig.get().runtime.choices)
     with suppress(InputError):  # `checked` says all of what is wrong
         run = finished(config.parsed(config.resolved(raw)))
         if run is not None and same_trainer(run, raw):

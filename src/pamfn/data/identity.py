@@ -35,8 +35,8 @@ def present_checksums(
     found: dict[str, str] = {}
     for name in (data["train"], data["test"]):
         with suppress(InputError):
-            path = data_dir / name
-            scores = read_scores(path, columns=data["columns"], score=data["score"], select=data.get("select", ""))
+            how = {key: data[key] for key in ("columns", "score", "select", "skip_first_line") if key in data}
+            scores = read_scores(data_dir / name, **how)
             found[name] = score_checksum(scores)
     for modality, spec in features.items():
         with suppress(InputError):

@@ -1,7 +1,7 @@
 """What every data module here offers the pipeline: named splits of packed videos, and batches of whole ones."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from pamfn.data.videos import Videos, WholeVideos, stratified_holdout
+from pamfn.data.videos import Batch, Videos, WholeVideos, stratified_holdout
 from pamfn.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class VideoSplits(L.LightningDataModule):
         self.splits[split] = self.placed(self.splits[split])
         return self.splits[split]
 
-    def val_dataloader(self) -> list[WholeVideos]:
+    def val_dataloader(self) -> Sequence[Iterable[Batch]]:
         """The splits scored after every epoch, in the order of `evaluated`."""
         return [WholeVideos(self.on_device(split), batch_size=self.test_batch_size) for split in self.evaluated]
 
