@@ -19,19 +19,8 @@ from pamfn.data.planted_clips import planted
 from pamfn.data.videos import Batch, ShuffledVideos, Videos, WholeVideos
 from pamfn.errors import InputError
 from pamfn.pipeline import data_module
+from small_clips import COUNTS, DATASET, FEATURES, SPLIT, annotation, file_of, match, save, write, write_clips
 
-DATASET = "YouTubeHighlights"
-COUNTS = {"d1": 3, "d2": 5, "d3": 4, "d4": 7, "d5": 4, "d6": 6, "s1": 2, "s2": 9, "s3": 3}
-SPLIT = {
-    "dog": {"train": ["d4", "d1", "d2", "d3"], "val": ["d5", "d6"]},
-    "skiing": {"train": ["s1", "s2"], "val": ["s3"]},
-}
-FEATURES = {
-    "rgb": {"extractor": "I3D", "width": 4},
-    "flow": {"extractor": "I3D", "width": 3},
-    "audio": {"extractor": "PANN", "width": 2},
-}
-PLACES = {"rgb": "video_features/{}_rgb.npy", "flow": "video_features/{}_opt.npy", "audio": "audio_features/{}.npy"}
 PLANTED = {m: {"extractor": "planted", "width": 8} for m in FEATURES}
 TOPICS = ("dog", "gymnastics", "parkour", "skating", "skiing", "surfing")
 SIZES: dict[str, tuple[int, int]] = dict(
@@ -41,43 +30,9 @@ SIZES: dict[str, tuple[int, int]] = dict(
 real = pytest.mark.skipif("PAMFN_DATA_DIR" not in os.environ, reason="PAMFN_DATA_DIR does not say where real data is")
 
 
-def match(video: str) -> list[int]:
-    return [(i + len(video) + int(video[1])) % 3 - 1 for i in range(COUNTS[video])]
-
-
-def annotation(video: str) -> dict[str, Any]:
-    clip = [[50.0 * i, 50.0 * i + 100] for i in range(COUNTS[video])]
-    domain = "dog" if video[0] == "d" else "skiing"
-    return {"fps": 25.0, "frames": "500", "domain": domain, "info": [], "clip": clip, "match": match(video)}
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two topics in UMT's layout: 4 + 2 videos of dogs, 2 + 1 of skiing; one feature row a clip, float32."""
-    write(tmp_path, "youtube_anno.json", {video: annotation(video) for video in COUNTS})
-    write(tmp_path, "umt_splits.json", SPLIT)
-    random = np.random.default_rng(0)
-    for modality, spec in FEATURES.items():
-        for video, clips in COUNTS.items():
-            save(tmp_path, modality, video, random.normal(size=(clips, spec["width"])).astype(np.float32))
-    return tmp_path
-
-
-def write(folder: Path, name: str, content: Any) -> Path:
-    path = folder / DATASET / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content))
-    return path
-
-
-def file_of(folder: Path, modality: str, video: str) -> Path:
-    return folder / DATASET / PLACES[modality].format(video)
-
-
-def save(folder: Path, modality: str, video: str, array: np.ndarray) -> None:
-    path = file_of(folder, modality, video)
-    path.parent.mkdir(exist_ok=True)
-    np.save(path, array)
+    return write_clips(tmp_path)
 
 
 def node(**arguments: Any) -> dict[str, Any]:
@@ -533,7 +488,10 @@ def test_a_split_is_described_by_its_labels(folder: Path):
 
 @pytest.mark.parametrize("topic", TOPICS)
 def test_the_name_of_the_data_says_whether_its_features_are_planted(topic: str):
-    real, made = (checked(composed(f"data=youtube_{topic}", *more)) for more in ([], ["features=planted_clips"]))
+    real, made = (
+        checked(composed(f"data=youtube_{topic}", "model=pamfn_clips", *more))
+        for more in ([], ["features=planted_clips"])
+    )
     assert (real.data["name"], made.data["name"]) == (f"youtube_{topic}", f"youtube_{topic}_synthetic")
     assert real.data["topic"] == made.data["topic"] == topic
     assert {m: (s.extractor, s.width) for m, s in real.streams.items()} == {
@@ -548,11 +506,11 @@ def test_the_name_of_the_data_says_whether_its_features_are_planted(topic: str):
 def test_the_real_split_has_these_videos(topic: str):
     place = f"paths.data_dir={os.environ['PAMFN_DATA_DIR']}"
     few = ["features=planted_clips", "protocol=paper", "model.branch.num_stages=1"]
-    data: Any = data_module(checked(composed(f"data=youtube_{topic}", *few, place)))
+    data: Any = data_module(checked(composed(f"data=youtube_{topic}", "model=pamfn_clips", *few, place)))
     data.setup()
     assert (len(data.splits["train"]), len(data.splits["test"])) == SIZES[topic]
     every = f"data.annotations={DATASET}/match_labels_all.json"
-    whole: Any = data_module(checked(composed(f"data=youtube_{topic}", *few, place, every)))
+    whole: Any = data_module(checked(composed(f"data=youtube_{topic}", "model=pamfn_clips", *few, place, every)))
     whole.setup()
     for split, ours in {"train": "train", "test": "test"}.items():
         absent = data.left_out["not_annotated"].get(split, {"count": 0})["count"]

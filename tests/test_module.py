@@ -27,6 +27,7 @@ def module(data_dir: Path, *overrides: str) -> ScoreDataModule:
     streams = UIPRMD_WIDTHS if "data=uiprmd" in overrides else WIDTHS
     widths = [f"features.{modality}.width={width}" for modality, width in streams.items()]
     data = data_module(checked(composed("protocol=paper", f"paths.data_dir={data_dir}", *widths, *overrides)))
+    assert isinstance(data, ScoreDataModule)
     data.setup()
     return data
 
@@ -302,6 +303,7 @@ def test_real_data_is_read_whole(overrides: list[str], videos: dict[str, int], w
     data = data_module(
         checked(composed("protocol=paper", f"paths.data_dir={os.environ['PAMFN_DATA_DIR']}", *overrides))
     )
+    assert isinstance(data, ScoreDataModule)
     data.setup()
     assert sizes(data) == videos
     packed = data.splits["train"].packed

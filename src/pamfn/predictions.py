@@ -51,7 +51,7 @@ def score_rows(predictions: Predictions, data: Any) -> Iterator[list[Any]]:
 
 def by_video(points: Points, videos: Any) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Every video's name, with the labels and scores (n,) of its clips."""
-    ends = np.cumsum(videos.length.cpu())[:-1]
+    ends = videos.length.cumsum(0)[:-1].tolist()
     columns = (np.split(np.array(points[name]), ends) for name in ("true", "predicted"))
     yield from zip(videos.names, *columns, strict=True)
 

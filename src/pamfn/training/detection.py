@@ -49,7 +49,7 @@ class HighlightDetection(RecipeModule):
 
     @staticmethod
     def judge(data: YouTubeHighlightsDataModule, split: str, points: Points) -> dict[str, float]:
-        ends = np.cumsum(data.splits[split].length.cpu())[:-1]
+        ends = data.splits[split].length.cumsum(0)[:-1].tolist()
         true, predicted = (np.split(np.array(points[column]), ends) for column in ("true", "predicted"))
         return {**highlight_metrics(true, predicted), "chance": chance_of(data.splits[split].names, true)}
 

@@ -59,7 +59,7 @@ class MiniNet(nn.Module):
         score = full_precision(self.scorer, fused).squeeze(-1)
         if lengths is not None:
             score = score.masked_fill(~valid_segments(lengths, score.shape[1]), -1e9)
-        bag = torch.einsum("bt,btd->bd", score.softmax(dim=1), fused.float())
+        bag = torch.einsum("bt,btd->bd", score.softmax(dim=1), fused.to(score.dtype))
         return MiniNetOutput(score, full_precision(self.classifier, bag))
 
     def bag_loss(self, output: MiniNetOutput, target: Tensor) -> Tensor:

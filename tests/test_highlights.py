@@ -1,0 +1,320 @@
+"""Highlight detection: the metric, networks that score clips, trainings from labels of clips and of whole videos."""
+
+import copy
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from composed import composed
+from conftest import RunCli
+from pamfn.config import checked
+from pamfn.data.videos import Batch
+from pamfn.errors import InputError
+from pamfn.evaluation.highlights import average_precision, chance, highlight_metrics, step_precision
+from pamfn.models import PAMFN, LateFusion, ModalityBranch
+from pamfn.models.baselines import UMT, JointVA, MiniNet
+from pamfn.pipeline import run_job
+from pamfn.store import Run
+from pamfn.training.detection import HighlightDetection
+from small_clips import FEATURES, write_clips
+
+real = pytest.mark.skipif("PAMFN_DATA_DIR" not in os.environ, reason="PAMFN_DATA_DIR does not say where real data is")
+WIDTHS = {"rgb": 5, "flow": 4, "audio": 3}
+LENGTHS = torch.tensor([9, 5, 2])
+
+
+@pytest.mark.parametrize(
+    ("ranked", "trapezoids", "steps"),
+    [([1, 0, 1, 0], 0.7916667, 0.8333333), ([0, 1], 0.25, 0.5), ([1, 1, 0], 1.0, 1.0), ([0, 0], 0.0, 0.0)],
+)
+def test_average_precision_is_umts_and_beside_it_scikit_learns(ranked: list[int], trapezoids: float, steps: float):
+    scores = -np.arange(len(ranked))
+    assert average_precision(ranked, scores) == pytest.approx(trapezoids, abs=1e-6)
+    assert step_precision(ranked, scores) == pytest.approx(steps, abs=1e-6)
+
+
+def test_equal_scores_keep_the_order_of_the_clips():
+    assert average_precision([1, 0, 0], [0.5, 0.5, 0.5]) == 1
+    assert average_precision([0, 0, 1], [0.5, 0.5, 0.5]) < 1
+
+
+def test_a_video_without_highlights_counts_as_zero():
+    assert highlight_metrics([[1, 0], [0, 0]], [[0.9, 0.1], [0.3, 0.2]]) == {"map": 0.5, "map_step": 0.5}
+
+
+def test_the_chance_level_is_that_of_random_orders_whatever_the_order_of_the_videos():
+    labels = {"a": [1, 0], "b": [1, 0, 0]}
+    expected = np.mean([(1 + 0.25) / 2, (1 + 0.25 + 1 / 6) / 3])
+    assert chance(labels, rankings=4000) == pytest.approx(float(expected), abs=0.02)
+    assert chance(labels) == chance(dict(reversed(labels.items())))
+
+
+@real
+@pytest.mark.parametrize(
+    ("topic", "level"),
+    [
+        ("dog", 0.468),
+        ("gymnastics", 0.606),
+        ("parkour", 0.527),
+        ("skating", 0.355),
+        ("skiing", 0.609),
+        ("surfing", 0.497),
+    ],
+)
+def test_chance_on_the_real_annotations_is_what_others_measured(topic: str, level: float):
+    folder = Path(os.environ["PAMFN_DATA_DIR"]) / "YouTubeHighlights"
+    annotations, split = (json.loads((folder / f"{name}.json").read_text()) for name in ("youtube_anno", "umt_splits"))
+    labels = {v: [m > 0 for m in annotations[v]["match"]] for v in split[topic]["val"] if v in annotations}
+    assert chance(labels) == pytest.approx(level, abs=0.01)
+
+
+def branches(**arguments: Any) -> dict[str, ModalityBranch]:
+    sizes = {"d_model": 8, "hidden": 6, "per_segment": True, **arguments}
+    return {m: ModalityBranch(width=width, **sizes) for m, width in WIDTHS.items()}
+
+
+def network(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    two = {m: WIDTHS[m] for m in ("rgb", "audio")}
+    built = {
+        "branch": lambda: branches()["rgb"],
+        "pamfn": lambda: PAMFN(branches=branches(), num_fusion_nets=3, finetune=None),
+        "umt": lambda: UMT(widths=two, d_model=8, heads=2, feed_forward=8, positions=12, per_segment=True),
+        "joint_va": lambda: JointVA(widths=two, d_model=8, hidden=6, attention=4, per_segment=True),
+        "mini_net": lambda: MiniNet(widths=two, d_model=8, modules=2, narrow=4),
+    }
+    return built[name]().double()
+
+
+NAMES = ("branch", "pamfn", "umt", "joint_va", "mini_net")
+
+
+def features(name: str) -> dict[str, Tensor]:
+    chosen = {"branch": ("rgb",), "pamfn": tuple(WIDTHS)}.get(name, ("rgb", "audio"))
+    random = torch.Generator().manual_seed(1)
+    return {m: torch.randn(3, 9, WIDTHS[m], generator=random, dtype=torch.float64) for m in chosen}
+
+
+def without_chance(model: nn.Module) -> nn.Module:
+    """The network with every dropout off."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_clip_scores_the_same_alone_and_in_a_batch(name: str):
+    model, x = network(name).eval(), features(name)
+    together = model(x, LENGTHS).score
+    assert together.shape == (3, 9)
+    for i, length in enumerate(LENGTHS.tolist()):
+        alone = model({m: y[i : i + 1, :length] for m, y in x.items()}).score
+        torch.testing.assert_close(together[i : i + 1, :length], alone, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_padding_holds_plays_no_part_in_training(name: str):
+    model, x = without_chance(network(name)).train(), features(name)
+    if isinstance(model, PAMFN):
+        model.samples_decisions = False  # no noise
+    valid = torch.arange(9) < LENGTHS[:, None]
+    other = {m: torch.where(valid[..., None], y, 100.0) for m, y in x.items()}
+    one, two = (copy.deepcopy(model)(y, LENGTHS).score[valid] for y in (x, other))
+    torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize("name", ["branch", "pamfn"])
+def test_packed_videos_train_as_padded_ones(name: str):
+    model, x = without_chance(network(name)).train(), features(name)
+    if isinstance(model, PAMFN):
+        model.samples_decisions = False
+    padded = copy.deepcopy(model)
+    valid = torch.arange(9) < LENGTHS[:, None]
+    if isinstance(padded, PAMFN):
+        levels, masks = padded.branches(x, LENGTHS), padded.valid_levels(9, LENGTHS)
+        expected = padded.fused(levels, masks, None).score
+    else:
+        assert isinstance(padded, ModalityBranch)
+        expected = padded.scored(padded.maps(x["rgb"], LENGTHS)).score
+    score = model(x, LENGTHS).score
+    torch.testing.assert_close(score[valid], expected[valid])
+    assert not score[~valid].any()
+    for result in (score[valid].sum(), expected[valid].sum()):
+        result.backward()
+    for one, two in zip(model.parameters(), padded.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad)
+    for one, two in zip(model.buffers(), padded.buffers(), strict=True):
+        torch.testing.assert_close(one, two)  # BatchNorm's statistics
+
+
+def test_nothing_is_pooled():
+    output = network("pamfn").eval()(features("pamfn"))
+    assert [stage.mixed.shape for stage in output.stages] == [(3, 9, 24)] * 3
+    assert output.stages[2].decision.shape == (3, 9)
+
+
+def test_a_late_fusion_of_clips_is_refused():
+    with pytest.raises(ValueError, match="scores whole videos"):
+        LateFusion(branches=branches(), fusion="average")
+
+
+@pytest.mark.parametrize(
+    ("widths", "total"), [({"rgb": 512, "audio": 128}, 238_851), ({"rgb": 2048, "audio": 2048}, 681_219)]
+)
+def test_mini_net_is_as_large_as_its_authors(widths: dict[str, int], total: int):
+    assert sum(p.numel() for p in MiniNet(widths=widths).parameters()) == total
+
+
+def test_umt_on_clips_is_as_large_as_its_authors():
+    model = UMT(widths={"rgb": 2048, "audio": 2048}, per_segment=True)
+    assert sum(p.numel() for p in model.parameters()) == 12_191_233
+
+
+def test_the_loss_of_a_batch_is_the_mean_over_its_videos():
+    module = HighlightDetection(nn.Identity(), splits=[], seed=0, epochs=1)
+    logits, labels = torch.randn(3, 9), (torch.rand(3, 9) > 0.5).float()
+
+    def loss(score: Tensor, target: Tensor, lengths: Tensor | None) -> Tensor:
+        return module.loss(SimpleNamespace(score=score), Batch({}, lengths, target, torch.arange(len(score))))
+
+    alone = [loss(logits[i : i + 1, :t], labels[i : i + 1, :t], None) for i, t in enumerate(LENGTHS.tolist())]
+    torch.testing.assert_close(loss(logits, labels, LENGTHS), torch.stack(alone).mean())
+
+
+def test_bags_are_ranked_by_their_best_clips():
+    model = network("mini_net")
+    score = torch.tensor([[4.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    even = torch.zeros(2, 2, dtype=torch.float64)
+    best = score.softmax(dim=1).amax(dim=1)
+    loss = model.bag_loss(SimpleNamespace(score=score, bag=even), torch.tensor([1.0, 0.0]))  # type: ignore[operator]
+    assert float(loss) == pytest.approx(np.log(2) + 1 - float(best[0] - best[1]))
+
+
+SMALL = (
+    *("+experiment=youtube_dog", "logger=csv", "trainer.accelerator=cpu", "model.num_fusion_nets=3"),
+    *("model.branch.d_model=8", "model.branch.hidden=8", "recipe.branch.epochs=2", "recipe.fusion.epochs=2"),
+)
+STREAMS = tuple(f"features.{m}.width={spec['width']}" for m, spec in FEATURES.items())
+
+
+def trained(folder: Path, *words: str, small: Sequence[str] = SMALL) -> Run:
+    write_clips(folder)
+    places = (f"paths.data_dir={folder}", f"paths.output_dir={folder / 'runs'}")
+    return run_job(checked(composed(*small, *STREAMS, *places, *words)))
+
+
+def content(run: Run) -> dict[str, Any]:
+    result = run.result()
+    assert result is not None
+    return result
+
+
+@pytest.mark.parametrize("batch", ["recipe=highlights", "recipe=highlights_batched"])
+def test_both_stages_leave_the_map_beside_chance_and_every_clips_score(tmp_path: Path, batch: str):
+    run = trained(tmp_path, batch, "protocol=paper")
+    metrics = content(run)["metrics"]
+    assert set(metrics) == {"best_on_test", "last", "last10"}
+    assert {"map", "map_step", "chance"} <= set(metrics["best_on_test"])
+    lines = run.file("predictions.csv").read_text().splitlines()
+    assert lines[0] == "weights,split,video,clips,highlights,map,map_step"
+    of_videos = [line.split(",") for line in lines if line.startswith("selected,test")]
+    assert np.mean([float(row[5]) for row in of_videos]) == pytest.approx(metrics["best_on_test"]["map"])
+    clips = run.file("clips.csv").read_text().splitlines()
+    assert clips[0] == "weights,split,video,start,end,label,score"
+    assert len(clips) == 1 + 2 * (4 + 6)  # two sets of weights, two test videos
+    assert clips[1].split(",")[2:5] == ["d5", "0", "4"]  # 100 frames at 25 a second
+    assert run.file("predictions.png").exists()
+
+
+def test_a_held_out_video_chooses_the_epoch(tmp_path: Path):
+    metrics = content(trained(tmp_path, "modalities=[rgb]", "protocol.holdout=0.25"))["metrics"]
+    assert metrics["holdout"]["holdout_map"] >= 0
+
+
+def test_what_is_left_out_is_in_the_result(tmp_path: Path):
+    write_clips(tmp_path)
+    split = tmp_path / "YouTubeHighlights" / "umt_splits.json"
+    lists = json.loads(split.read_text())
+    lists["dog"]["train"].append("unknown")
+    places = (f"paths.data_dir={tmp_path}", f"paths.output_dir={tmp_path / 'runs'}")
+    split.write_text(json.dumps(lists))
+    run = run_job(checked(composed(*SMALL, *STREAMS, *places, "modalities=[rgb]", "protocol=paper")))
+    assert content(run)["left_out"]["not_annotated"] == {"train": {"count": 1, "videos": ["unknown"]}}
+
+
+def test_clips_of_training_videos_are_learned_by_heart(tmp_path: Path):
+    words = ("modalities=[rgb]", "protocol=paper", "recipe.branch.epochs=80", "recipe.branch.lr=1e-2")
+    sizes = (
+        "model.branch.d_model=32",
+        "model.branch.hidden=32",
+        "model.branch.dropout=0",
+        "model.branch.head_dropout=0",
+    )
+    curves = trained(tmp_path, *words, *sizes).file("curves.csv").read_text().splitlines()
+    losses = [float(line.split(",")[curves[0].split(",").index("train/loss")]) for line in curves[1:]]
+    assert losses[-1] < 0.1 < losses[0]
+
+
+@pytest.mark.parametrize("model", ["umt_clips", "joint_va_clips", "mini_net"])
+def test_a_compared_method_finds_highlights(tmp_path: Path, model: str):
+    small = ("+experiment=youtube_dog", f"model={model}", "logger=csv", "trainer.accelerator=cpu")
+    result = content(trained(tmp_path, "recipe.baseline.epochs=2", "protocol=paper", small=small))
+    assert result["kind"] == "baseline"
+    assert 0 <= result["metrics"]["last"]["map"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["data=youtube_dog"], "model: scores whole videos, and youtube_dog wants its clips scored"),
+        (["data=fisv_tes", "model=pamfn_clips"], "model: scores every segment, and fisv_tes has one score a video"),
+        (["data=youtube_dog", "model=pamfn_clips", "+data.bags=60"], "data.bags: this model learns from clips"),
+        (["data=youtube_dog", "model=mini_net", "data.bags=null"], "data.bags: this model learns from bags"),
+        (
+            ["data=youtube_dog", "model=umt_clips", "recipe.baseline.crop=9"],
+            "recipe.baseline.crop: clips are not cropped",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused(words: list[str], sentence: str):
+    with pytest.raises(InputError, match=sentence):
+        checked(composed(*words))
+
+
+def test_predict_evaluate_and_the_table_read_a_highlight_run(tmp_path: Path, run_cli: RunCli):
+    words = ("protocol=paper", "seed=0")
+    run = trained(tmp_path, *words)
+    predicted = run_cli(["predict", str(run.path), "d5", "--to", str(tmp_path / "drawn")])
+    assert predicted.returncode == 0, predicted.stderr
+    assert (tmp_path / "drawn" / "d5.png").exists()
+    assert len((tmp_path / "drawn" / "scores.csv").read_text().splitlines()) == 1 + 4 + 6
+    unknown = run_cli(["predict", str(run.path), "d9"])
+    assert (unknown.returncode, unknown.stderr) == (1, "error: d9: not in test of youtube_dog, which has d5, d6, ...\n")
+    evaluated = run_cli(["evaluate", str(run.path)])
+    assert evaluated.returncode == 0, evaluated.stdout + evaluated.stderr
+    assert "map" in evaluated.stdout
+    small = [word for word in SMALL if "experiment" not in word]
+    sweep = [
+        "highlight_detection",
+        "+experiment=youtube_dog",
+        "+ablation=full",
+        "--no-wandb",
+        "seed=0",
+        *small,
+        *STREAMS,
+    ]
+    table = run_cli(["tables", *sweep, f"paths.data_dir={tmp_path}", f"paths.output_dir={tmp_path / 'runs'}"])
+    assert table.returncode == 0, table.stderr
+    rows = [line for line in table.stdout.splitlines() if line.startswith("| PAMFN ") or "Random order" in line]
+    assert f"{content(run)['metrics']['best_on_test']['map']:.3f}"[1:] in rows[0]
+    assert "| RRAE" in table.stdout
+    assert "| Random order" in table.stdout
