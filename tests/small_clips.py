@@ -43,7 +43,7 @@ def write_clips(folder: Path) -> Path:
 
 def write(folder: Path, name: str, content: Any) -> Path:
     path = folder / DATASET / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
     return path
 

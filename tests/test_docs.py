@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from benchmarks.reference import ReferencePAMFN
 from conftest import UIPRMD_WIDTHS, WIDTHS
+from small_clips import write_clips
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -43,6 +44,8 @@ def made_small(command: str) -> str:
         return f"{command} -n -C '{ROOT}'"
     if command.startswith("python -m pamfn.archive"):
         return f"{command} --to kept"
+    if "=youtube" in command:
+        return made_small_on_clips(command)
     of_sweep = command.startswith(("python -m pamfn.tables", "python -m pamfn.report")) and "protocols" not in command
     if not (of_sweep or command.startswith("python -m pamfn.train")) or "--help" in command:
         return command
@@ -51,8 +54,14 @@ def made_small(command: str) -> str:
     return f"{command} {METHOD if ' model=' in command else SMALL} {widths(streams)} {quiet}"
 
 
+def made_small_on_clips(command: str) -> str:
+    """The same for highlights, whose clips are not cropped."""
+    return f"{command} {SMALL.replace('data.crop=8 ', '')} logger=csv"
+
+
 def test_the_commands_of_the_readme_run_one_after_another(tmp_path: Path, tiny_data: Path):
     shutil.copytree(tiny_data, tmp_path / "data")
+    write_clips(tmp_path / "data")
     torch.save(ReferencePAMFN(widths=WIDTHS, num_fusion_nets=2, d_model=8).state_dict(), tmp_path / "PAMFN.pth")
     places = {"PAMFN_DATA_DIR": str(tmp_path / "data"), "PAMFN_OUTPUT_DIR": str(tmp_path / "runs")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -68,7 +77,7 @@ def test_the_commands_of_the_readme_run_one_after_another(tmp_path: Path, tiny_d
 
 def test_the_readme_shows_commands_of_every_kind():
     kinds = {" ".join(command.split()[: 1 if command.startswith("make") else 3]) for command in COMMANDS}
-    names = ("train", "evaluate", "convert", "tables", "figures", "report", "archive")
+    names = ("train", "evaluate", "convert", "tables", "figures", "report", "archive", "predict")
     assert kinds == {"make", *(f"python -m pamfn.{name}" for name in names)}
 
 

@@ -130,7 +130,9 @@ def built(sweep: Sweep, overrides: Sequence[str], metric: str | None, select: st
     measured, doubts = measurements(answers, columns, sweep.table.rows, metric, select)
     by_chance = chance_levels(answers, columns) if metric == "map" else []
     measured += by_chance
-    figures = {place: figure for place, figure in paper_figures(sweep.table, metric).items() if place[1] in shown}
+    synthetic = any(answer.result["data_source"] == "synthetic" for answer in answers)
+    figures = {} if synthetic else paper_figures(sweep.table, metric)  # a difference would say nothing
+    figures = {place: figure for place, figure in figures.items() if place[1] in shown}
     results = {answer.run.path: answer.result for answer in answers}
     costs = costs_of(sweep.table, answers)
     timed = (machine(result) for result in results.values() if result.get("inference_ms"))
@@ -147,9 +149,11 @@ def built(sweep: Sweep, overrides: Sequence[str], metric: str | None, select: st
     notes.append(
         f"{len(answers)} of {len(sweep.jobs)} runs{'' if not overrides else f' with {shlex.join(overrides)}'}."
     )
+    if synthetic:
+        notes.append("The paper's figures are for real data and are not shown beside synthetic ones.")
     if figures and measured and overrides:
         notes.append("The paper's figures are for its own settings, whatever these change.")
-    layout = layout_of(sweep, columns, metric, synthetic="synthetic" in {r["data_source"] for r in results.values()})
+    layout = layout_of(sweep, columns, metric, synthetic=synthetic)
     layout = replace(layout, rows=[*layout.rows, *([CHANCE] if by_chance else [])])
     return build_table(layout, measured, figures, notes, missing_commands(sweep, answers, overrides), costs)
 
