@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from composed import composed
 from conftest import RunCli
+from pamfn.building import build, paper_figures
 from pamfn.config import EXPERIMENTS, resolved, table_names
 from pamfn.errors import InputError
 from pamfn.evaluation.cells import AVERAGES, COLUMNS, Measured, misprinted, ordered
@@ -28,7 +29,6 @@ from pamfn.finished import every_run, locate, readable, wanted
 from pamfn.schema import Config, Table
 from pamfn.store import Run
 from pamfn.sweep import Job, sweep_of
-from pamfn.tables import build, paper_figures
 from wandb_files import merged, records
 
 FISV = "+experiment=fisv_tes,fisv_pcs"
@@ -195,7 +195,8 @@ def test_an_average_is_over_the_seeds_that_all_members_have():
 
 def test_the_columns_are_in_the_papers_order():
     assert ordered(["uiprmd", *reversed(COLUMNS.values())]) == [
-        *("Ball", "Clubs", "Hoop", "Ribbon", "RG_Avg", "TES", "PCS", "FisV_Avg", "uiprmd")
+        *("Ball", "Clubs", "Hoop", "Ribbon", "RG_Avg", "TES", "PCS", "FisV_Avg"),
+        *("Dog", "Gymnastics", "Parkour", "Skating", "Skiing", "Surfing", "Avg", "uiprmd"),
     ]
     assert ordered(["PCS", "Ball"]) == ["Ball", "PCS"]
 
@@ -239,8 +240,10 @@ def test_the_papers_figure_the_difference_and_the_mark_are_beside_ours(tmp_path:
 @pytest.mark.parametrize("name", table_names())
 def test_every_row_that_names_a_reference_is_in_it_and_the_other_way_round(name: str):
     table = table_file(name)
-    figures = paper_figures(table, "srcc")
-    assert {row for row, _ in figures} == (set(table.rows.values()) if table.reference else set())
+    rows = {row for row, _ in paper_figures(table, table.metric)}
+    published = {"RRAE", "GIFs", "LSVM", "CLA", "LM", "Trail.", "DL-VHD", "PLD", "CO-AV"}  # nobody trains them here
+    more = published if name == "highlight_detection" else set()
+    assert rows == ({*table.rows.values(), *more} if table.reference else set())
     assert paper_figures(table, "mse") == {}
 
 
@@ -252,9 +255,10 @@ def test_the_full_model_has_the_same_figures_in_every_table_that_has_it():
     found = {}
     for name in table_names():
         table = table_file(name)
-        if table.reference and table.full == "full":
+        if table.reference and table.full == "full" and table.metric == "srcc":
             figures = paper_figures(table, "srcc")
-            found[name] = [figures[table.rows[table.full], column] for column in ordered(COLUMNS.values())]
+            columns = ordered(["Ball", "Clubs", "Hoop", "Ribbon", "TES", "PCS"])
+            found[name] = [figures[table.rows[table.full], column] for column in columns]
     assert len(found) == 7
     assert all(row == [0.757, 0.825, 0.836, 0.846, 0.819, 0.754, 0.872, 0.822] for row in found.values())
 
@@ -458,7 +462,7 @@ def test_synthetic_data_is_never_beside_the_papers_figures(tmp_path: Path):
         ("nothing", [], {}, "no table 'nothing'"),
         ("fusionnets", ["+ablation=nothing"], {}, "nothing"),
         ("fusionnets", ["+experiment=uiprmd", "sed=1"], {}, "Did you mean seed"),
-        ("fusionnets", [], {"metric": "accuracy"}, "choose one of srcc"),
+        ("fusionnets", [], {"metric": "accuracy"}, "fusionnets has srcc"),
         ("fusionnets", [], {"select": "best"}, "choose one of best_on_test"),
     ],
 )

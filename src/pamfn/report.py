@@ -14,6 +14,7 @@ from jinja2 import StrictUndefined, Template
 
 from pamfn import config
 from pamfn.answers import Answer, answered
+from pamfn.building import built
 from pamfn.config import table_names
 from pamfn.errors import InputError
 from pamfn.evaluation.protocol_tables import protocols
@@ -26,7 +27,6 @@ from pamfn.results import COMMIT, machine
 from pamfn.store import write_text
 from pamfn.summary import MEANING
 from pamfn.sweep import Sweep, sweep_of
-from pamfn.tables import built
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 CAPTIONS = {
