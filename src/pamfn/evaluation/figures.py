@@ -62,7 +62,7 @@ def plot_highlights(
     clips = np.asarray(grid)[: len(np.asarray(scores))]
     for (start, end), label in zip(clips, np.asarray(labels), strict=True):
         if label:
-            ax.axvspan(start, end, color="C1", alpha=0.25, linewidth=0)
+            ax.axvspan(start, end, color="#fddcbb", linewidth=0)  # clips overlap: not transparent
     ax.plot(clips.mean(axis=1), scores, marker=".", markersize=4, linewidth=1)
     ax.set(xlabel=f"time ({unit})", ylabel="highlight score", ylim=(-0.02, 1.02), xlim=(clips[0, 0], clips[-1, 1]))
     ax.set_title(f"{title} (shaded: annotated highlights)", fontsize="small")
