@@ -97,7 +97,12 @@ class Progress(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         row = self.record.curves[-1]
         metric = main_metric(metrics_in(row, self.splits[0]))
-        scores = "  ".join(f"{split} {metric} {row[f'{split}/{metric}']:.4f}" for split in self.splits)
+        chance = {split: row.get(f"{split}/chance") for split in self.splits}
+        scores = "  ".join(
+            f"{split} {metric} {row[f'{split}/{metric}']:.4f}"
+            + ("" if chance[split] is None else f" (chance {chance[split]:.3f})")
+            for split in self.splits
+        )
         told = f"loss {row['train/loss']:.5f}  {scores}"
         if self.bar is not None:
             self.bar.set_postfix_str(told, refresh=False)
