@@ -25,7 +25,7 @@ demo: setup ## train both stages on the embedded synthetic data set and score it
 	$(BIN)/python -m pamfn.train +experiment=demo $(ARGS)
 
 test: setup ## run the tests
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## lint, format, types
 	$(BIN)/ruff check .
