@@ -116,7 +116,7 @@ def test_a_folder_that_is_no_run_cannot_be_evaluated(
     with pytest.raises(SystemExit) as ended:
         evaluate.main()
     assert ended.value.code == 1
-    sentence = f"error: {tmp_path} is not a finished run: it has no result.json. Give a folder under runs/.\n"
+    sentence = f"error: {tmp_path} is not a finished run: it has no result.json. Give a folder like runs/fusion/NAME.\n"
     assert capsys.readouterr().err == sentence
 
 

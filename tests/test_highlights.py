@@ -22,6 +22,7 @@ from pamfn.evaluation.highlights import average_precision, chance, highlight_met
 from pamfn.models import PAMFN, LateFusion, ModalityBranch
 from pamfn.models.baselines import UMT, JointVA, MiniNet
 from pamfn.pipeline import run_job
+from pamfn.predict import predict
 from pamfn.store import Run
 from pamfn.training.detection import HighlightDetection
 from small_clips import FEATURES, write_clips
@@ -318,3 +319,6 @@ def test_predict_evaluate_and_the_table_read_a_highlight_run(tmp_path: Path, run
     assert f"{content(run)['metrics']['best_on_test']['map']:.3f}"[1:] in rows[0]
     assert "| RRAE" in table.stdout
     assert "| Random order" in table.stdout
+    run.file("selected.safetensors").unlink()  # as archived
+    with pytest.raises(InputError, match="has no weights"):
+        predict(run.path, [], "test", "selected", None, None)

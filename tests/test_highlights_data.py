@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from composed import composed
 from pamfn import convert
@@ -414,6 +415,17 @@ def test_bags_follow_from_seed_and_epoch(folder: Path):
 
     assert drawn(1) == drawn(1)
     assert len({str(drawn(epoch)) for epoch in range(4)}) == 4
+
+
+def test_bags_are_the_same_in_batches_of_any_size(folder: Path):
+    """d4 and s2 are longer than a bag, so that clips are drawn."""
+
+    def bags(batch_size: int) -> Tensor:
+        batches = list(module(folder, bags=4, batch_size=batch_size).train_dataloader())
+        sides = zip(*(batch.features["rgb"].chunk(2) for batch in batches), strict=True)
+        return torch.stack([torch.cat(side) for side in sides])
+
+    torch.testing.assert_close(bags(1), bags(4))
 
 
 def test_other_topics_are_read_for_bags_only(folder: Path):

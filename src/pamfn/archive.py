@@ -32,8 +32,7 @@ def checked(run: Run) -> Run:
     Raises:
         InputError: when it is not finished or its result cannot be trusted.
     """
-    if run.result() is None:
-        raise InputError(f"{run.path} is not a finished run: it has no result.json. Give folders like runs/fusion/*.")
+    run.finished()
     if not run.file("predictions.csv").is_file():
         raise InputError(f"{run.path} has no predictions.csv. Remove the folder and run it again.")
     return run

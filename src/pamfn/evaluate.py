@@ -34,14 +34,7 @@ def evaluate(
     run: Path, split: str, weights: str, data_dir: str | None, decoding: str | None, samples: int | None
 ) -> list[str]:
     """Prints the metrics beside the stored ones, and returns the names of those that differ."""
-    result = Run(run).result()
-    if result is None:
-        raise InputError(f"{run} is not a finished run: it has no result.json. Give a folder under runs/.")
-    if result["kind"] == "missing":
-        raise InputError(
-            f"{run} is a network scored with modalities missing, without weights of its own. "
-            f"Give the network's folder: {result['network']}."
-        )
+    result = with_weights(run)
     settings = configuration(result, data_dir, decoding, samples)
     metrics = rescored(settings, run, split, weights)
     stored = stored_metrics(result, split, weights, unchanged=decoding is None and samples is None)
@@ -57,6 +50,24 @@ def evaluate(
     if different:
         print(f"{', '.join(different)} differ from what {run / 'result.json'} says.")
     return different
+
+
+def with_weights(folder: Path) -> dict[str, Any]:
+    """The result of a finished run.
+
+    Raises:
+        InputError: when it is not finished, or has no weights of its own.
+    """
+    run = Run(folder)
+    result = run.finished()
+    if result["kind"] == "missing":
+        raise InputError(
+            f"{folder} is a network scored with modalities missing, without weights of its own. "
+            f"Give the network's folder: {result['network']}."
+        )
+    if not run.file("selected.safetensors").exists():
+        raise InputError(f"{folder} has no weights (archived runs keep none). Train it again to score with it.")
+    return result
 
 
 def configuration(
@@ -78,16 +89,14 @@ def rescored(settings: config.Config, folder: Path, split: str, weights: str) ->
     """Metrics of a split under stored weights."""
     import torch
 
-    from pamfn.pipeline import data_module, quiet, scored
+    from pamfn.pipeline import data_module, quiet, refuse_no_split, scored
     from pamfn.training.tasks import task_of
 
     quiet()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     data = data_module(settings)
-    data.setup()
-    if split not in data.splits:
-        raise InputError(f"--split {split}: this run's protocol has only {', '.join(sorted(data.splits))}.")
+    refuse_no_split(data, split)
     points = scored(settings, folder, weights, data, split)
     return task_of(data).judge(data, split, points)
 

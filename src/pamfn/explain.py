@@ -13,7 +13,7 @@ from pamfn.data.videos import Batch, WholeVideos
 from pamfn.errors import InputError
 from pamfn.evaluate import configuration
 from pamfn.models.stage import StageOutput
-from pamfn.pipeline import data_module, load_network
+from pamfn.pipeline import data_module, load_network, refuse_no_split
 from pamfn.store import Run
 
 
@@ -130,9 +130,7 @@ def explain(folder: Path, split: str = "test", data_dir: str | None = None) -> E
     data = data_module(settings)
     if not isinstance(data, ScoreDataModule):
         raise InputError(f"{folder} finds highlights: `python -m pamfn.predict` draws their scores over time.")
-    data.setup()
-    if split not in data.splits:
-        raise InputError(f"split {split}: this run's protocol has only {', '.join(sorted(data.splits))}.")
+    refuse_no_split(data, split)
     network = load_network(settings, folder).eval()
     if not hasattr(network, "num_fusion_nets"):
         raise InputError(f"{folder}: {type(network).__name__} has no stages whose decisions could be shown.")
@@ -159,9 +157,7 @@ def fused(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: when it is something else.
     """
-    result = Run(folder).result()
-    if result is None:
-        raise InputError(f"{folder} is not a finished run: it has no result.json. Give a folder under runs/fusion/.")
+    result = Run(folder).finished()
     if result["kind"] == "branch":
         raise InputError(f"{folder} is a single branch, which decides nothing. Give a folder under runs/fusion/.")
     if result["kind"] != "fusion":

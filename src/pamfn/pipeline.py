@@ -53,6 +53,13 @@ def data_module(config: Config) -> VideoSplits:
     return data
 
 
+def refuse_no_split(data: VideoSplits, split: str) -> None:
+    """Reads the data; refuses a split that the protocol does not make."""
+    data.setup()
+    if split not in data.splits:
+        raise InputError(f"split {split}: this run's protocol has only {', '.join(sorted(data.splits))}.")
+
+
 def min_segments(config: Config) -> int:
     """The shortest video that the network can take."""
     if config.is_baseline:
@@ -77,9 +84,7 @@ def build_network(
 
 def load_network(config: Config, folder: Path, weights: str = "selected") -> nn.Module:
     """The network of a finished run, with its `selected` or `last` weights."""
-    result = Run(folder).result()
-    if result is None:
-        raise InputError(f"{folder} is not a finished run: it has no result.json.")
+    result = Run(folder).finished()
     network = build_network(config, result["kind"], result["modalities"])
     network.load_state_dict(load_file(folder / f"{weights}.safetensors"))
     return network

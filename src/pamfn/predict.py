@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pamfn import config
 from pamfn.errors import InputError
-from pamfn.evaluate import configuration
-from pamfn.store import Run, write_text
+from pamfn.evaluate import configuration, with_weights
+from pamfn.store import write_text
 
 
 def main() -> None:
@@ -34,17 +34,14 @@ def predict(
     Raises:
         InputError: when the run is not a finished one of highlights, or a video is not in its split.
     """
-    result = Run(run).result()
-    if result is None:
-        raise InputError(f"{run} is not a finished run: it has no result.json. Give a folder under runs/.")
-    settings = configuration(result, data_dir, None, None)
+    settings = configuration(with_weights(run), data_dir, None, None)
 
     import torch
 
     from pamfn.data.highlights import YouTubeHighlightsDataModule
     from pamfn.evaluation.figures import plot_highlights
     from pamfn.evaluation.highlights import average_precision
-    from pamfn.pipeline import data_module, quiet, scored
+    from pamfn.pipeline import data_module, quiet, refuse_no_split, scored
     from pamfn.predictions import CLIPS, by_video, clip_rows, table
 
     quiet()
@@ -52,9 +49,7 @@ def predict(
     data = data_module(settings)
     if not isinstance(data, YouTubeHighlightsDataModule):
         raise InputError(f"{run} scores whole videos: its predictions.csv has them, `python -m pamfn.evaluate` others.")
-    data.setup()
-    if split not in data.splits:
-        raise InputError(f"--split {split}: this run's protocol has only {', '.join(sorted(data.splits))}.")
+    refuse_no_split(data, split)
     strangers = [video for video in videos if video not in data.splits[split].names]
     if strangers:
         some = ", ".join(data.splits[split].names[:5])

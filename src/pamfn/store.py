@@ -129,6 +129,19 @@ class Run:
             )
         return content
 
+    def finished(self) -> dict[str, Any]:
+        """The run's result.
+
+        Raises:
+            InputError: when there is none, or `result` refuses it.
+        """
+        content = self.result()
+        if content is None:
+            raise InputError(
+                f"{self.path} is not a finished run: it has no result.json. Give a folder like runs/fusion/NAME."
+            )
+        return content
+
     def write_result(self, content: Mapping[str, Any]) -> None:
         """Writes result.json, marked with the version of its format and a digest of its content."""
         marked = {**finite(content), "schema": SCHEMA}

@@ -6,31 +6,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pamfn.data.videos import Batch, Videos
+from pamfn.data.videos import Batch, Epochs, Videos
 
 
-class Bags:
+class Bags(Epochs):
     """Pairs of one epoch: a bag of every video of the topic, each with a bag of a video of another topic.
 
     Batch: features (2b, rows, c), the b positive bags first; lengths None; target (2b,) 1 for the topic, else 0;
     `videos` (2b,) positions in `videos`, then in `others`. A shorter video is repeated cyclically, of a longer one
-    random clips are taken, in their order. Order, pairs and clips follow from (seed, epoch) alone: every other video is
-    used before one is used again. `epoch` is asked for at the start of every pass.
+    random clips are taken, in their order. Order, pairs and clips follow from (seed, epoch) alone, whatever the size of
+    a batch: every other video is used before one is used again.
     Source: MINI-Net (Hong et al., ECCV 2020).
     """
 
     def __init__(self, videos: Videos, others: Videos, *, rows: int, batch_size: int, seed: int) -> None:
+        super().__init__(batch_size=batch_size, seed=seed)
         self.videos, self.others, self.rows = videos, others, rows
-        self.batch_size, self.seed = batch_size, seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this on `sampler` before every epoch."""
-        self.epoch = epoch
-
-    @property
-    def sampler(self) -> "Bags":
-        return self
 
     def __len__(self) -> int:
         return -(-len(self.videos) // self.batch_size)
@@ -39,12 +30,12 @@ class Bags:
         random = np.random.default_rng([self.seed, self.epoch, 1])
         order = random.permutation(len(self.videos))
         pairs = np.resize(random.permutation(len(self.others)), len(order))
+        sides = [(v, index, self.places(v, index, random)) for v, index in ((self.videos, order), (self.others, pairs))]
         for first in range(0, len(order), self.batch_size):
             chosen = slice(first, first + self.batch_size)
-            sides = [(self.videos, order[chosen]), (self.others, pairs[chosen])]
-            bags = [videos.gathered(self.places(videos, index, random)) for videos, index in sides]
+            bags = [videos.gathered(places[chosen]) for videos, _, places in sides]
             target = torch.tensor([1.0, 0.0]).repeat_interleave(len(order[chosen]))
-            index = torch.from_numpy(np.concatenate([index for _, index in sides]))
+            index = torch.from_numpy(np.concatenate([index[chosen] for _, index, _ in sides]))
             device = self.videos.start.device
             features = {m: torch.cat([bag[m].to(device) for bag in bags]) for m in bags[0]}
             yield Batch(features, None, target.to(device), index.to(device))

@@ -72,11 +72,6 @@ class ScoreDataModule(VideoSplits):
         self.max_score, self.crop = max_score, crop
         self.test_crop: Literal["whole", "centre", "random"] = test_crop
 
-    @property
-    def source(self) -> Literal["real", "synthetic"]:
-        """As its name says."""
-        return "synthetic" if "synthetic" in self.task else "real"
-
     def setup(self, stage: str | None = None) -> None:
         """Reads and checks everything, once."""
         if self.splits:

@@ -1,6 +1,7 @@
 """What every data module here offers the pipeline: named splits of packed videos, and batches of whole ones."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -18,7 +19,7 @@ TOLERANCE = 2
 """Segments by which what belongs to a video may differ; all of it is then cut to the shortest."""
 
 
-class VideoSplits(L.LightningDataModule):
+class VideoSplits(L.LightningDataModule, ABC):
     """Splits `train` (what is trained on), `holdout` (a stratified part of train, or none) and `test`.
 
     Args:
@@ -54,14 +55,14 @@ class VideoSplits(L.LightningDataModule):
         self.checksums: dict[str, str] = {}
         self.left_out: dict[str, Any] = {}  # what of the data set is not used, ready for JSON
 
+    @abstractmethod
     def setup(self, stage: str | None = None) -> None:
         """Reads and checks everything, once."""
-        raise NotImplementedError
 
     @property
     def source(self) -> Literal["real", "synthetic"]:
-        """Where the features come from."""
-        raise NotImplementedError
+        """Where the features come from: as the name of the data says."""
+        return "synthetic" if "synthetic" in self.task else "real"
 
     def divide(self, whole: Mapping[str, Videos]) -> None:
         """Fills `splits` and `evaluated` from all videos of `train` and `test`."""
@@ -101,7 +102,7 @@ class VideoSplits(L.LightningDataModule):
         """The same data with the videos of every split changed; nothing is read again."""
         self.setup("fit")
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
+        vars(other).update(vars(self))
         other.trainer = None
         other.splits = {split: how(videos) for split, videos in self.splits.items()}
         return other

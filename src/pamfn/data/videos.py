@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -110,15 +110,11 @@ class Videos:
         return Batch(features, None if bool((lengths == segments).all()) else lengths, target, index)
 
 
-class Crops:
-    """Training batches of one epoch: shuffled videos, one random crop each, the same for every modality.
+class Epochs:
+    """Training batches that follow from (seed, epoch); `epoch` is asked for at the start of every pass."""
 
-    Order and crops follow from (seed, epoch, video) alone. A last batch of a single video is dropped, since BatchNorm
-    cannot train on it. `epoch` is asked for at the start of every pass.
-    """
-
-    def __init__(self, videos: Videos, *, segments: int, batch_size: int, seed: int) -> None:
-        self.videos, self.segments, self.batch_size, self.seed = videos, segments, batch_size, seed
+    def __init__(self, *, batch_size: int, seed: int) -> None:
+        self.batch_size, self.seed = batch_size, seed
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -126,8 +122,20 @@ class Crops:
         self.epoch = epoch
 
     @property
-    def sampler(self) -> "Crops":
+    def sampler(self) -> Self:
         return self
+
+
+class Crops(Epochs):
+    """Training batches of one epoch: shuffled videos, one random crop each, the same for every modality.
+
+    Order and crops follow from (seed, epoch, video) alone. A last batch of a single video is dropped, since BatchNorm
+    cannot train on it. `epoch` is asked for at the start of every pass.
+    """
+
+    def __init__(self, videos: Videos, *, segments: int, batch_size: int, seed: int) -> None:
+        super().__init__(batch_size=batch_size, seed=seed)
+        self.videos, self.segments = videos, segments
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.videos), self.batch_size)
@@ -161,23 +169,15 @@ class WholeVideos:
             yield self.videos.whole(index)
 
 
-class ShuffledVideos:
+class ShuffledVideos(Epochs):
     """Training batches of one epoch: every segment of every video once, in an order that follows from (seed, epoch).
 
-    The shorter videos of a batch are padded with zeros and masked. `epoch` is asked for at the start of every pass.
+    The shorter videos of a batch are padded with zeros and masked.
     """
 
     def __init__(self, videos: Videos, *, batch_size: int, seed: int) -> None:
-        self.videos, self.batch_size, self.seed = videos, batch_size, seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this on `sampler` before every epoch."""
-        self.epoch = epoch
-
-    @property
-    def sampler(self) -> "ShuffledVideos":
-        return self
+        super().__init__(batch_size=batch_size, seed=seed)
+        self.videos = videos
 
     def __len__(self) -> int:
         return -(-len(self.videos) // self.batch_size)

@@ -1,6 +1,7 @@
 """What training a network by a stage's recipe takes, whatever it learns to predict."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ Points = dict[str, list[float]]
 """true, predicted and spread of a split's videos (or of their clips, one video after another)."""
 
 
-class RecipeModule(L.LightningModule):
+class RecipeModule(L.LightningModule, ABC):
     """Trains any network by one stage's recipe, and measures every evaluated split after each epoch.
 
     A task says what a batch's loss is (`loss`), what was predicted (`predicted`) and how good that is (`judge`).
@@ -56,18 +57,18 @@ class RecipeModule(L.LightningModule):
         self.metrics: dict[str, float] = {}  # of the last evaluation, in double precision
         self.predictions: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
 
+    @abstractmethod
     def loss(self, output: Any, batch: Batch) -> Tensor:
         """What the task wants to be small."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predicted(self, split: str) -> Points:
         """What the last evaluation predicted, in the split's order."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def judge(data: Any, split: str, points: Points) -> dict[str, float]:
         """Metrics of what was predicted for a split of a data module."""
-        raise NotImplementedError
 
     def configure_optimizers(self) -> Any:
         recipe = self.hparams
