@@ -130,7 +130,7 @@ class Crops(Epochs):
     """Training batches of one epoch: shuffled videos, one random crop each, the same for every modality.
 
     Order and crops follow from (seed, epoch, video) alone. A last batch of a single video is dropped, since BatchNorm
-    cannot train on it. `epoch` is asked for at the start of every pass.
+    cannot train on it.
     """
 
     def __init__(self, videos: Videos, *, segments: int, batch_size: int, seed: int) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import average_precision_score
 
 METRICS = ("map", "map_step")
 RANKINGS = 100
@@ -27,6 +26,8 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
 
 def step_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     """scikit-learn's average precision of a video, which sums steps; 0 when no clip is a highlight."""
+    from sklearn.metrics import average_precision_score  # slow to import, and whoever reads a table needs none of it
+
     labels = np.asarray(labels, dtype=np.float64)
     return float(average_precision_score(labels, np.asarray(scores, dtype=np.float64))) if labels.any() else 0.0
 
