@@ -98,7 +98,9 @@ def settings_of(result: Result) -> Settings:
     kept["precision"] = config["trainer"].get("precision", "32-true")
     if result["kind"] == "branch":
         return flat(kept | {"branch": config["model"]["branch"], "recipe": config["recipe"]["branch"]})
-    recipe = {name: value for name, value in config["recipe"].items() if name != "readings"}
+    if result["kind"] == "baseline":
+        return flat(kept | {"model": config["model"], "recipe": config["recipe"]["baseline"] or {}})
+    recipe = {name: value for name, value in config["recipe"].items() if name not in ("readings", "baseline")}
     return flat(kept | {"model": config["model"], "recipe": recipe})
 
 
