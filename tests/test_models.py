@@ -214,23 +214,22 @@ def test_the_policy_learns_though_its_decision_is_hard():
 def test_a_videos_noise_depends_on_its_key_alone(decoding):
     model = network(decoding=decoding, samples=4).eval()
     features, lengths, keys = videos(3, 13), [13, 8, 5], [11, 5, 40]
-    together, spread = model.decide(features, torch.tensor(lengths), keys)
+    together, spread = model.decide(features, torch.tensor(lengths), model.test_noise(keys, 13))
     for row, (length, key) in enumerate(zip(lengths, keys, strict=True)):
-        alone, alone_spread = model.decide(only(features, row, length), None, [key])
+        alone, alone_spread = model.decide(only(features, row, length), None, model.test_noise([key], length))
         torch.testing.assert_close(together[row : row + 1], alone, atol=1e-6, rtol=0)
-        if spread is not None and alone_spread is not None:
-            torch.testing.assert_close(spread[row : row + 1], alone_spread, atol=1e-6, rtol=0)
-    assert (spread is None) == (decoding == "sample")
-    assert torch.equal(together, model.decide(features, torch.tensor(lengths), keys)[0])
+        torch.testing.assert_close(spread[row : row + 1], alone_spread, atol=1e-6, rtol=0)
+    assert (spread > 0).any() == (decoding == "mean")
+    assert torch.equal(together, model.decide(features, torch.tensor(lengths), model.test_noise(keys, 13))[0])
 
 
 @torch.no_grad()
 def test_samples_differ_between_keys_and_their_mean_has_a_spread():
     features = {m: x.expand(20, -1, -1) for m, x in videos(1, 13).items()}
-    sampled, _ = network(decoding="sample").eval().decide(features, None, range(20))
+    sampling, averaging = network(decoding="sample").eval(), network(decoding="mean", samples=8).eval()
+    sampled, _ = sampling.decide(features, None, sampling.test_noise(range(20), 13))
     assert len(sampled.unique()) > 1
-    averaged, spread = network(decoding="mean", samples=8).eval().decide(features, None, range(20))
-    assert spread is not None
+    averaged, spread = averaging.decide(features, None, averaging.test_noise(range(20), 13))
     assert (spread > 0).any()
     assert averaged.std() < sampled.std()
 
@@ -239,8 +238,9 @@ def test_samples_differ_between_keys_and_their_mean_has_a_spread():
 def test_the_largest_logit_decides_by_default():
     model = network().eval()
     output = model(videos())
-    score, spread = model.decide(videos(), None, [1, 2, 3])
-    assert spread is None
+    assert model.test_noise([1, 2, 3], 13) is None
+    score, spread = model.decide(videos(), None, None)
+    assert (spread == 0).all()
     assert torch.equal(score, output.score)
     assert all(torch.equal(stage.decision, stage.logits.argmax(-1) + 1) for stage in output.stages)
 

@@ -99,11 +99,28 @@ def impossible(config: Config) -> list[str]:
         )
     if config.protocol.refit and config.protocol.select != "holdout":
         problems.append("protocol.refit: only protocol=holdout has something to refit.")
+    problems += impossible_together(config)
     if str(config.trainer.get("precision")) in ("16", "16-mixed", "16-true"):
         problems.append("trainer.precision: float16 would need scaled losses; choose 32-true or bf16-mixed.")
     if config.trainer.get("devices", 1) != 1:
         problems.append("trainer.devices: networks of this size train on one device; run jobs side by side instead.")
     return problems
+
+
+def impossible_together(config: Config) -> list[str]:
+    """What several seeds in one training cannot have."""
+    if config.seeds is None:
+        return []
+    if len(set(config.seeds)) != len(config.seeds) or not config.seeds:
+        return [f"seeds: some different ones, not {config.seeds}."]
+    instead = f"Sweep them instead: -m seed={','.join(map(str, config.seeds))}."
+    if config.is_baseline:
+        return [f"seeds: compared methods are trained one by one. {instead}"]
+    if config.protocol.refit:
+        return [f"seeds: with protocol.refit each seed has its own number of epochs. {instead}"]
+    if config.model["branch"].get("per_segment"):
+        return [f"seeds: highlights are trained one by one. {instead}"]
+    return []
 
 
 def refuse_other_features(choices: Mapping[str, str]) -> None:

@@ -9,12 +9,15 @@ import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors.torch import load_file
 from torch import nn
@@ -186,35 +189,81 @@ def fit(config: Config, run: Run, kind: Kind, data: VideoSplits, *, epochs: int,
     module = module_for(data, network, seed=config.seed, **settings)
     record = Record(run, None if config.protocol.refit else config.protocol.select)
     title = f"{kind} {data.task} {'+'.join(modalities)} seed {config.seed}"
-    callbacks = [record, ResumePoint(run, record, config.resume_seconds), Progress(title, record, data.evaluated)]
-    resume = run.file("resume.ckpt") if run.file("resume.ckpt").exists() else None
-    tags = [data.task, *modalities, config.protocol.select]
-    with open_logger(config.logger, run, kind=kind, name=data.task, tags=tags, config=config.model_dump()) as logger:
+    with logger_of(config, run, kind, data) as logger:
         trainer = trainer_of(
-            config, callbacks=callbacks, max_epochs=epochs, gradient_clip_val=recipe.clip, logger=logger or False
+            config,
+            callbacks=[
+                record,
+                ResumePoint(run, [record], config.resume_seconds),
+                Progress(title, [record], data.evaluated),
+            ],
+            max_epochs=epochs,
+            gradient_clip_val=recipe.clip,
+            logger=logger or False,
         )
-        if resume:
-            log.info("%s: going on from %s", title, resume)
-        try:
-            trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-        except SIGTERMException as error:  # left alone, it would end the process as if all were well
-            raise TerminatedError(
-                f"{title}: terminated. The same command goes on from the last saved epoch."
-            ) from error
+        train(trainer, module, data, title, run.file("resume.ckpt"))
         write_weights(run, "last.safetensors", network)
-        record.write()
-        predictions = {}
-        decisions = None
-        for weights in ("selected", "last"):
-            network.load_state_dict(load_file(run.file(f"{weights}.safetensors")))
-            predictions[weights] = predictions_of(trainer, module, data)
-            decisions = decisions or decision_counts(network, WholeVideos(data.splits["test"], batch_size=16))
-        speed, folders = inference_ms(network, data.splits["test"], trainer), dict(branches)
-        trained = Trained(
-            config, kind, modalities, network, record.curves, predictions, decisions, started, folders, speed
-        )
-        record_result(run, trained, data, logger)
+        conclude(run, Training(config, kind, record, started, branches), data, network, trainer, logger)
     run.file("resume.ckpt").unlink(missing_ok=True)
+
+
+def train(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule, title: str, resume: Path) -> None:
+    """Lightning's fit, from the resume point on if there is one.
+
+    Raises:
+        TerminatedError: when the process is asked to end.
+    """
+    if resume.exists():
+        log.info("%s: going on from %s", title, resume)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume if resume.exists() else None, weights_only=True)
+    except SIGTERMException as error:  # left alone, it would end the process as if all were well
+        raise TerminatedError(f"{title}: terminated. The same command goes on from the last saved epoch.") from error
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training of a network that has ended. together: the seeds that were trained with it, its own included."""
+
+    config: Config
+    kind: Kind
+    record: Record
+    started: float
+    branches: Mapping[str, Path]
+    together: list[int] | None = None
+
+
+def conclude(
+    run: Run, training: Training, data: VideoSplits, network: nn.Module, trainer: L.Trainer, logger: WandbLogger | None
+) -> None:
+    """Scores the stored weights with the network, which is given them, and writes everything but the weights."""
+    training.record.write()
+    module = module_for(data, network, seed=training.config.seed, epochs=1)
+    predictions, decisions = {}, None
+    for weights in ("selected", "last"):
+        network.load_state_dict(load_file(run.file(f"{weights}.safetensors")))
+        predictions[weights] = predictions_of(trainer, module, data)
+        decisions = decisions or decision_counts(network, WholeVideos(data.splits["test"], batch_size=16))
+    trained = Trained(
+        config=training.config,
+        kind=training.kind,
+        modalities=list(data.splits["train"].packed),
+        network=network,
+        curves=training.record.curves,
+        predictions=predictions,
+        decisions=decisions,
+        started=training.started,
+        branches=dict(training.branches),
+        inference_ms=inference_ms(network, data.splits["test"], trainer),
+        together=training.together,
+    )
+    record_result(run, trained, data, logger)
+
+
+def logger_of(config: Config, run: Run, kind: Kind, data: VideoSplits) -> AbstractContextManager[WandbLogger | None]:
+    """The W&B run of a network's training."""
+    tags = [data.task, *data.splits["train"].packed, config.protocol.select]
+    return open_logger(config.logger, run, kind=kind, name=data.task, tags=tags, config=config.model_dump())
 
 
 def solve(config: Config, run: Run, data: VideoSplits) -> None:
@@ -233,9 +282,7 @@ def solve(config: Config, run: Run, data: VideoSplits) -> None:
         raise InputError(f"model: cannot be fitted: {error}.") from error
     module = module_for(data, network, seed=config.seed, epochs=1)
     record, trainer = Record(run, None), trainer_of(config, logger=False)
-    tags = [data.task, *modalities, config.protocol.select]
-    settings = config.model_dump()
-    with open_logger(config.logger, run, kind="baseline", name=data.task, tags=tags, config=settings) as logger:
+    with logger_of(config, run, "baseline", data) as logger:
         points = predictions_of(trainer, module, data)
         seconds = time.time() - started
         record.curves = [{"epoch": 0, "lr": 0.0, "seconds": seconds, "train/loss": math.nan, **module.metrics}]
@@ -253,7 +300,7 @@ def scored(config: Config, folder: Path, weights: str, data: VideoSplits, split:
     data.evaluated = [split]
     module = module_for(data, load_network(config, folder, weights), seed=config.seed, epochs=1)
     trainer_of(config, logger=False).validate(module, datamodule=data, verbose=False)
-    return module.predicted(split)
+    return module.predicted(data, split)
 
 
 def trainer_of(config: Config, **arguments: Any) -> L.Trainer:
@@ -291,9 +338,14 @@ def check_writable(output_dir: Path) -> None:
         raise cannot_write(output_dir, error) from error
 
 
-def run_job(config: Config) -> Run:
-    """Trains (or reads) everything that a configuration asks for; the run that answers it."""
+def prepare(config: Config) -> None:
+    """What comes before any training."""
     check_writable(Path(config.paths.output_dir))
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+
+
+def run_job(config: Config) -> Run:
+    """Trains (or reads) everything that a configuration of one seed asks for; the run that answers it."""
+    prepare(config)
     return Pipeline(config).run()

@@ -33,6 +33,7 @@ class Trained:
 
     decisions: of the selected weights on the test set (`decision_counts`). started: seconds since the epoch.
     branches: {modality: folder} of stage 1. inference_ms: for one video (`pamfn.training.latency`).
+    together: the seeds of one training, where there were several.
     """
 
     config: Config
@@ -45,12 +46,13 @@ class Trained:
     started: float
     branches: dict[str, Path]
     inference_ms: float
+    together: list[int] | None = None
 
 
 def predictions_of(trainer: L.Trainer, module: RecipeModule, data: VideoSplits) -> dict[str, Points]:
     """What is predicted for every evaluated split under the module's weights."""
     trainer.validate(module, datamodule=data, verbose=False)
-    return {split: module.predicted(split) for split in data.evaluated}
+    return {split: module.predicted(data, split) for split in data.evaluated}
 
 
 def reported_protocol(config: Config) -> str:
@@ -121,6 +123,7 @@ def result_of(trained: Trained, data: VideoSplits, metrics: dict[str, dict[str, 
             "seconds_per_epoch": sorted(seconds)[len(seconds) // 2],
             "epochs": len(seconds),
         },
+        "together": trained.together,
         "inference_ms": trained.inference_ms,
         "peak_memory_mib": peak_memory_mib(),
         "config": config.model_dump(),

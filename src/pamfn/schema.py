@@ -131,9 +131,13 @@ class Table(Strict):
 
 
 class Config(Strict):
-    """One job: both stages, or one branch when a single modality is chosen."""
+    """One job: both stages, or one branch when a single modality is chosen.
+
+    seeds: instead of `seed`, several that are trained together.
+    """
 
     seed: int = Field(ge=0)
+    seeds: list[Annotated[int, Field(ge=0)]] | None = None
     table: Table | None
     modalities: list[str] | None
     available: list[str] | None
@@ -147,6 +151,13 @@ class Config(Strict):
     protocol: Protocol
     trainer: Node
     logger: Logger
+
+    @property
+    def per_seed(self) -> "list[Config]":
+        """The job of every seed alone."""
+        if self.seeds is None:
+            return [self]
+        return [self.model_copy(update={"seed": seed, "seeds": None}) for seed in self.seeds]
 
     @property
     def streams(self) -> dict[str, Stream]:

@@ -72,7 +72,7 @@ def sweep_of(name: str, overrides: Sequence[str] = ()) -> Sweep:
     if name not in table_names():
         raise InputError(f"no table {name!r}. There are: {', '.join(table_names())}.")
     register()
-    words = let_checked_refuse(list(overrides), name)
+    words = let_checked_refuse(seed_by_seed(overrides), name)
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             fixed = [f"+table={name}", *(w for w in words if not sweeps(w))]
@@ -87,6 +87,16 @@ def sweep_of(name: str, overrides: Sequence[str] = ()) -> Sweep:
         raise InputError(problems)
     refuse_several(jobs)
     return Sweep(table, jobs, problems)
+
+
+def seed_by_seed(words: Sequence[str]) -> list[str]:
+    """`seeds=[0,1]` as `seed=0,1`: every seed has a run of its own, however it is trained."""
+    return [f"seed={word.partition('=')[2].strip('[]')}" if is_seeds(word) else word for word in words]
+
+
+def is_seeds(word: str) -> bool:
+    """Whether a word of the command line asks for several seeds in one training."""
+    return word.lstrip("+").startswith("seeds=[")
 
 
 def refuse_several(jobs: Sequence[Job]) -> None:

@@ -55,20 +55,30 @@ def refuse_single_table(raw: DictConfig) -> None:
 
 
 def answer(raw: DictConfig) -> float:
-    """Reads the run that answers the job if it is finished, trains it if not, and prints what came out."""
+    """Reads the runs that answer the job if they are finished, trains them if not, and prints what came out."""
     config.refuse_other_features(HydraConfig.get().runtime.choices)
     with suppress(InputError):  # `checked` says all of what is wrong
-        run = finished(config.parsed(config.resolved(raw)))
-        if run is not None and same_trainer(run, raw):
-            return read(run)
+        runs = every_finished(config.parsed(config.resolved(raw)))
+        if runs and all(same_trainer(run, raw) for run in runs):
+            return read(runs)
     checked = tagged(config.checked(raw))
-    run = finished(checked)
-    if run is not None:
-        return read(run)
+    runs = every_finished(checked)
+    if runs:
+        return read(runs)
     from pamfn.pipeline import quiet, run_job
 
     quiet()
-    return told(run_job(checked))
+    if checked.seeds is None:
+        return told([run_job(checked)])
+    from pamfn.together import run_jobs
+
+    return told(run_jobs(checked))
+
+
+def every_finished(job: config.Config) -> list[Run] | None:
+    """The finished runs of a job's seeds, or None when one is missing."""
+    runs = [finished(one) for one in job.per_seed]
+    return None if None in runs else [run for run in runs if run is not None]
 
 
 def same_trainer(run: Run, raw: DictConfig) -> bool:
@@ -77,9 +87,10 @@ def same_trainer(run: Run, raw: DictConfig) -> bool:
     return result is not None and result["config"]["trainer"] == config.resolved(raw)["trainer"]
 
 
-def read(run: Run) -> float:
-    print(f"read from {run.path}")
-    return told(run)
+def read(runs: list[Run]) -> float:
+    for run in runs:
+        print(f"read from {run.path}")
+    return told(runs)
 
 
 def tagged(job: config.Config) -> config.Config:
@@ -91,14 +102,16 @@ def tagged(job: config.Config) -> config.Config:
     return job.model_copy(update={"logger": job.logger.model_copy(update={"tags": [*job.logger.tags, *place]})})
 
 
-def told(run: Run) -> float:
-    """Prints a run's summary; its reported number."""
-    result = run.result()
-    assert result is not None
-    print(summary_of(run, result))
-    metrics = result["metrics"][result["reported"]]
-    value = metrics[main_metric(metrics)]
-    return float("nan") if value is None else value
+def told(runs: list[Run]) -> float:
+    """Prints the runs' summaries; the mean of their reported numbers."""
+    values = []
+    for run in runs:
+        result = run.finished()
+        print(summary_of(run, result))
+        metrics = result["metrics"][result["reported"]]
+        value = metrics[main_metric(metrics)]
+        values.append(float("nan") if value is None else value)
+    return sum(values) / len(values)
 
 
 def table_of(words: list[str]) -> str | None:
@@ -127,7 +140,9 @@ def prepared(words: list[str]) -> None:
     """Puts Hydra's words in the place of the user's, after what can be said before any job."""
     table, options = table_of(words), {word for word in words if word.startswith("-")}
     if table and options in ({"-m"}, {"--multirun"}):
-        expanded(table, words)
+        sweep = expanded(table, words)
+        if any(word.lstrip("+").startswith("seeds=") for word in words):  # a job has them all
+            words = [*words, f"seed={sweep.jobs[0].seed}"]
     sys.argv[1:] = config.let_checked_refuse(words, table or "")
     # one folder for a sweep, also for jobs in other processes
     os.environ["PAMFN_SWEEP"] = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{os.getpid()}"

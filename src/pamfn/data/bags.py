@@ -36,15 +36,14 @@ class Bags(Epochs):
             bags = [videos.gathered(places[chosen]) for videos, _, places in sides]
             target = torch.tensor([1.0, 0.0]).repeat_interleave(len(order[chosen]))
             index = torch.from_numpy(np.concatenate([index[chosen] for _, index, _ in sides]))
-            device = self.videos.start.device
-            features = {m: torch.cat([bag[m].to(device) for bag in bags]) for m in bags[0]}
-            yield Batch(features, None, target.to(device), index.to(device))
+            features = {m: torch.cat([bag[m].to(x.device) for bag in bags]) for m, x in bags[0].items()}
+            yield Batch(features, None, target, index)
 
     def places(self, videos: Videos, index: np.ndarray, random: np.random.Generator) -> Tensor:
         """Packed rows (b, rows) of the bags of the videos at `index`."""
         starts, lengths = videos.start.tolist(), videos.length.tolist()
         places = np.stack([starts[i] + self.drawn(lengths[i], random) for i in index.tolist()])
-        return torch.from_numpy(places).to(videos.start.device)
+        return torch.from_numpy(places)
 
     def drawn(self, length: int, random: np.random.Generator) -> np.ndarray:
         """The clips (rows,) that stand for a video of that many."""

@@ -51,6 +51,7 @@ class VideoSplits(L.LightningDataModule, ABC):
         self.batch_size, self.test_batch_size, self.holdout, self.seed = batch_size, test_batch_size, holdout, seed
         self.min_segments = min_segments
         self.splits: dict[str, Videos] = {}
+        self.undivided: dict[str, Videos] = {}  # train and test before anything is held out
         self.evaluated: list[str] = []  # splits scored after every epoch
         self.checksums: dict[str, str] = {}
         self.left_out: dict[str, Any] = {}  # what of the data set is not used, ready for JSON
@@ -66,6 +67,7 @@ class VideoSplits(L.LightningDataModule, ABC):
 
     def divide(self, whole: Mapping[str, Videos]) -> None:
         """Fills `splits` and `evaluated` from all videos of `train` and `test`."""
+        self.undivided = dict(whole)
         held = stratified_holdout(whole["train"].points.tolist(), self.holdout, self.seed) if self.holdout else []
         kept = sorted(set(range(len(whole["train"]))) - set(held))
         if len(kept) < 2:
@@ -105,6 +107,13 @@ class VideoSplits(L.LightningDataModule, ABC):
         vars(other).update(vars(self))
         other.trainer = None
         other.splits = {split: how(videos) for split, videos in self.splits.items()}
+        return other
+
+    def seeded(self, seed: int) -> Self:
+        """The same data as another seed holds out and crops them; nothing is read again."""
+        other = self.changed(lambda videos: videos)
+        other.seed = seed
+        other.divide(self.undivided)
         return other
 
     def only(self, modalities: Sequence[str]) -> Self:

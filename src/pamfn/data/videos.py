@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -21,6 +22,12 @@ class Batch(NamedTuple):
     lengths: Tensor | None
     target: Tensor
     videos: Tensor
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
+        """The same batch on a device, but for `videos`, which only the CPU asks for. Lightning calls this."""
+        features = {m: x.to(device, non_blocking=non_blocking) for m, x in self.features.items()}
+        lengths = None if self.lengths is None else self.lengths.to(device, non_blocking=non_blocking)
+        return Batch(features, lengths, self.target.to(device, non_blocking=non_blocking), self.videos)
 
 
 @dataclass(frozen=True)
@@ -62,10 +69,12 @@ class Videos:
         return replace(self, packed={m: zeros.get(m, x) for m, x in self.packed.items()})
 
     def to(self, device: torch.device) -> "Videos":
-        """The same videos on a device."""
-        moved = {f: getattr(self, f).to(device) for f in ("start", "length", "points", "target", "key")}
+        """The same videos with all that belongs to segments on a device.
+
+        What belongs to videos stays on the CPU, so that cutting a batch never waits for the device.
+        """
         labels = None if self.labels is None else self.labels.to(device)
-        return replace(self, packed={m: x.to(device) for m, x in self.packed.items()}, labels=labels, **moved)
+        return replace(self, packed={m: x.to(device) for m, x in self.packed.items()}, labels=labels)
 
     def random_starts(self, segments: int, *seeds: int) -> Tensor:
         """First segment (v,) of a random crop of every video, which follows from these seeds and its key alone.
@@ -73,7 +82,7 @@ class Videos:
         All possible starts are equally likely; 0 for videos no longer than a crop.
         """
         draws = np.random.default_rng(seeds).random(int(self.key.max()) + 1)
-        u = torch.from_numpy(draws).to(self.start.device)[self.key]
+        u = torch.from_numpy(draws)[self.key]
         return (u * (self.length - segments + 1).clamp_min(1)).long()
 
     def places(self, index: Tensor, first: Tensor, segments: int) -> tuple[Tensor, Tensor | None]:
@@ -81,7 +90,7 @@ class Videos:
 
         The second is None when no video ends before its last row.
         """
-        offset = first[:, None] + torch.arange(segments, device=first.device)  # (b, t)
+        offset = first[:, None] + torch.arange(segments)  # (b, t)
         length = self.length[index, None]
         rows = self.start[index, None] + offset.minimum(length - 1)
         return rows, None if bool((length >= first[:, None] + segments).all()) else offset >= length
@@ -89,14 +98,14 @@ class Videos:
     def gathered(self, rows: Tensor) -> dict[str, Tensor]:
         """The packed rows (b, t) of every modality: (b, t, c) float32."""
         # index_select: twice as fast as x[rows]
-        flat = {m: x.index_select(0, rows.flatten()).float() for m, x in self.packed.items()}
+        flat = {m: x.index_select(0, rows.flatten().to(x.device)).float() for m, x in self.packed.items()}
         return {m: x.view(*rows.shape, -1) for m, x in flat.items()}
 
     def cut(self, index: Tensor, first: Tensor, segments: int) -> dict[str, Tensor]:
         """`segments` segments from `first` on of the videos at `index`, zeros after their end: (b, segments, c)."""
         rows, ended = self.places(index, first, segments)
         cut = self.gathered(rows)
-        return cut if ended is None else {m: x.masked_fill_(ended[..., None], 0) for m, x in cut.items()}
+        return cut if ended is None else {m: x.masked_fill_(ended[..., None].to(x.device), 0) for m, x in cut.items()}
 
     def whole(self, index: Tensor) -> Batch:
         """Every segment of the videos at `index`, the shorter ones padded with zeros."""
@@ -106,8 +115,26 @@ class Videos:
         target = self.target[index]
         if self.labels is not None:
             rows, ended = self.places(index, first, segments)
-            target = self.labels[rows] if ended is None else self.labels[rows].masked_fill_(ended, 0)
+            target = self.labels[rows.to(self.labels.device)]
+            if ended is not None:
+                target = target.masked_fill_(ended.to(target.device), 0)
         return Batch(features, None if bool((lengths == segments).all()) else lengths, target, index)
+
+
+def padded(batches: Sequence[Batch]) -> list[Batch]:
+    """Batches of equally many whole videos, all padded with zeros to the longest of them."""
+    segments = max(x.shape[1] for batch in batches for x in batch.features.values())
+    return [longer(batch, segments) for batch in batches]
+
+
+def longer(batch: Batch, segments: int) -> Batch:
+    """A batch padded with zeros to `segments`."""
+    had = next(iter(batch.features.values())).shape[1]
+    lengths = batch.lengths
+    if lengths is None:
+        lengths = torch.full_like(batch.videos, had, device=batch.target.device)
+    features = {m: F.pad(x, (0, 0, 0, segments - had)) for m, x in batch.features.items()}
+    return batch._replace(features=features, lengths=lengths)
 
 
 class Epochs:
@@ -148,8 +175,7 @@ class Crops(Epochs):
     def __iter__(self) -> Iterator[Batch]:
         first = self.first_segments()
         order = np.random.default_rng([self.seed, self.epoch, 1]).permutation(len(self.videos))
-        shuffled = torch.from_numpy(order).to(first.device)
-        for index in shuffled.split(self.batch_size)[: len(self)]:
+        for index in torch.from_numpy(order).split(self.batch_size)[: len(self)]:
             features = self.videos.cut(index, first[index], self.segments)
             yield Batch(features, None, self.videos.target[index], index)
 
@@ -184,7 +210,7 @@ class ShuffledVideos(Epochs):
 
     def __iter__(self) -> Iterator[Batch]:
         order = np.random.default_rng([self.seed, self.epoch, 1]).permutation(len(self.videos))
-        for index in torch.from_numpy(order).to(self.videos.start.device).split(self.batch_size):
+        for index in torch.from_numpy(order).split(self.batch_size):
             yield self.videos.whole(index)
 
 
@@ -201,7 +227,7 @@ class CroppedVideos:
         self.videos, self.segments = videos, segments
         spare = (videos.length - segments).clamp_min(0)
         self.first = spare // 2 if place == "centre" else videos.random_starts(segments, seed, 0, 3)
-        self.batches = torch.arange(len(videos), device=spare.device).split(batch_size)
+        self.batches = torch.arange(len(videos)).split(batch_size)
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -90,7 +90,7 @@ class ModalityBranch(nn.Module):
         self.poolings = poolings(num_stages, per_segment)
         self.embedding = Embedding(width, hidden, d_model, dropout)
         self.blocks = nn.ModuleList(ResidualBlock(d_model) for _ in range(num_stages))
-        self.head_dropout = nn.Dropout(head_dropout)
+        self.head_dropout = Dropout(head_dropout)
         self.head = nn.Linear(d_model, 1)
 
     def head_parameters(self) -> list[nn.Parameter]:

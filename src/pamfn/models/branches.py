@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pamfn.models.branch import ModalityBranch
+from pamfn.models.draws import uniform
 
 
 class Branches(nn.ModuleDict):
@@ -63,6 +64,6 @@ class Branches(nn.ModuleDict):
     def some_missing(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Features with some modalities of some videos zeroed."""
         x = next(iter(features.values()))
-        drawn = torch.rand(len(self), len(x), device=x.device)
+        drawn = uniform((len(self), len(x)), x)
         kept = (drawn >= self.modality_dropout) | (drawn == drawn.amax(dim=0))
         return {name: features[name] * kept[i, :, None, None] for i, name in enumerate(self)}

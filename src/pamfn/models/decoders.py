@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from pamfn.models.layers import Pointwise
+from pamfn.models.layers import Dropout, Pointwise
 
 
 class TokenAttention(nn.Module):
@@ -27,7 +27,7 @@ class TokenAttention(nn.Module):
         self.query = Pointwise(d_model, d_model)
         self.key = nn.Linear(d_model, d_model)
         self.value = nn.Linear(d_model, d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, query: Tensor, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         q = self.query(query).unflatten(-1, (self.heads, -1))  # (b, t, h, e)

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pamfn.models.layers import SequenceNorm
+from pamfn.models.layers import Dropout, SequenceNorm
 
 
 def hidden_width(d_model: int, reduction: int) -> int:
@@ -26,11 +26,11 @@ class RegressionHead(nn.Sequential):
     def __init__(self, width: int, d_model: int, reduction: int, dropout: float) -> None:
         hidden = hidden_width(d_model, reduction)
         super().__init__(
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(width, hidden),
             nn.BatchNorm1d(hidden),
             nn.ReLU(),
-            nn.Dropout(0.5),
+            Dropout(0.5),
             nn.Linear(hidden, 1),
             nn.Sigmoid(),
         )
@@ -42,9 +42,9 @@ class ClassificationHead(nn.Module):
     def __init__(self, width: int, d_model: int, reduction: int, dropout: float) -> None:
         super().__init__()
         hidden = hidden_width(d_model, reduction)
-        self.dropout1, self.linear1 = nn.Dropout(dropout), nn.Linear(width, hidden)
+        self.dropout1, self.linear1 = Dropout(dropout), nn.Linear(width, hidden)
         self.norm = SequenceNorm(hidden)
-        self.dropout2, self.linear2 = nn.Dropout(0.5), nn.Linear(hidden, 1)
+        self.dropout2, self.linear2 = Dropout(0.5), nn.Linear(hidden, 1)
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         y = F.relu(self.norm(self.linear1(self.dropout1(x)), valid))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pamfn.models.branch import ModalityBranch
 from pamfn.models.branches import Branches
+from pamfn.models.draws import exponential
 from pamfn.models.fusion import Policy
 from pamfn.models.head import ClassificationHead, RegressionHead
 from pamfn.models.layers import Dropout, full_precision, packed, packing, pool, pooled_lengths, unpacked, valid_segments
@@ -165,23 +166,25 @@ class PAMFN(nn.Module):
             masks.append(None if pooling == "average" else valid_segments(lengths, steps))
         return masks
 
-    def decide(
-        self, features: Mapping[str, Tensor], lengths: Tensor | None, keys: Sequence[int]
-    ) -> tuple[Tensor, Tensor | None]:
-        """Test scores (b,), or logits (b, t), under `decoding`, and their standard deviation over samples for `mean`.
+    def test_noise(self, keys: Sequence[int], segments: int) -> list[Tensor] | None:
+        """What `decide` takes for videos padded to `segments`, [(b, draws, t', choices)]; None where nothing is drawn.
 
         `keys`: one integer a video; a video's noise depends on its key alone, not on the batch it is in.
         """
         if self.decoding == "argmax" or not self.samples_decisions:
-            return self(features, lengths).score, None
-        x = next(iter(features.values()))
+            return None
         draws = self.samples if self.decoding == "mean" else 1
-        noise = decision_noise(keys, draws, self.stage_lengths(x.shape[1]), self.choices)
-        scores = torch.stack(
-            [self(features, lengths, noise=[stage[:, i].to(x) for stage in noise]).score for i in range(draws)]
-        )
-        if self.decoding == "sample":
-            return scores[0], None
+        return decision_noise(keys, draws, self.stage_lengths(segments), self.choices)
+
+    def decide(
+        self, features: Mapping[str, Tensor], lengths: Tensor | None, noise: Sequence[Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Test scores (b,), or logits (b, t), under `decoding`, and their standard deviation over samples, or 0."""
+        if noise is None:
+            score = self(features, lengths).score
+            return score, torch.zeros_like(score)
+        draws = noise[0].shape[1]
+        scores = torch.stack([self(features, lengths, [stage[:, i] for stage in noise]).score for i in range(draws)])
         return scores.mean(dim=0), scores.std(dim=0, correction=0)
 
     def stage_lengths(self, segments: int) -> list[int]:
@@ -193,7 +196,7 @@ class PAMFN(nn.Module):
 
 def gumbel(shape: Sequence[int], like: Tensor) -> Tensor:
     """Standard Gumbel noise (equation 9), in float32."""
-    return -torch.empty(*shape, device=like.device).exponential_().log()
+    return -exponential(shape, like).log()
 
 
 def decision_noise(keys: Sequence[int], draws: int, lengths: Sequence[int], choices: int) -> list[Tensor]:

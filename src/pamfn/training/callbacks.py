@@ -4,6 +4,8 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Sequence
+from statistics import mean
 from typing import Any
 
 import lightning as L
@@ -26,10 +28,13 @@ def write_weights(run: Run, name: str, network: torch.nn.Module) -> None:
 
 
 class Record(Callback):
-    """Curves of every epoch, and the weights of the best one on `split`, or of the last one without a split."""
+    """Curves of every epoch, and the weights of the best one on `split`, or of the last one without a split.
 
-    def __init__(self, run: Run, split: str | None) -> None:
-        self.run, self.split = run, split
+    share: how many networks the training trains; an epoch's seconds are divided among them.
+    """
+
+    def __init__(self, run: Run, split: str | None, share: int = 1) -> None:
+        self.run, self.split, self.share = run, split, share
         self.curves: list[dict[str, float]] = []
         self.began, self.lr = 0.0, 0.0
 
@@ -51,7 +56,7 @@ class Record(Callback):
                 f"training diverged: the loss of epoch {trainer.current_epoch + 1} is {loss}. "
                 "Lower the recipe's lr, or set its clip."
             )
-        seconds = time.perf_counter() - self.began
+        seconds = (time.perf_counter() - self.began) / self.share
         self.curves.append({"epoch": trainer.current_epoch, "lr": self.lr, "seconds": seconds, **measured})
         if self.split is None or best_epoch(self.curves, self.split) == trainer.current_epoch:
             write_weights(self.run, "selected.safetensors", pl_module.network)  # type: ignore[arg-type]
@@ -66,8 +71,8 @@ class Record(Callback):
 class ResumePoint(Callback):
     """A checkpoint every `seconds`, after an epoch, from which the same command goes on."""
 
-    def __init__(self, run: Run, record: Record, seconds: float) -> None:
-        self.run, self.record, self.seconds = run, record, seconds
+    def __init__(self, run: Run, records: Sequence[Record], seconds: float) -> None:
+        self.run, self.records, self.seconds = run, records, seconds
         self.saved = time.monotonic()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -75,15 +80,19 @@ class ResumePoint(Callback):
             return
         with whole(self.run.file("resume.ckpt")) as temporary:
             trainer.save_checkpoint(temporary)
-        self.record.write()
+        for record in self.records:
+            record.write()
         self.saved = time.monotonic()
 
 
 class Progress(Callback):
-    """A bar over epochs on a terminal, one line an epoch otherwise: loss, main metric, time left."""
+    """A bar over epochs on a terminal, one line an epoch otherwise: loss, main metric, time left.
 
-    def __init__(self, title: str, record: Record, splits: list[str]) -> None:
-        self.title, self.record, self.splits = title, record, splits
+    Of several records: the mean loss, the metric of each, the seconds of all.
+    """
+
+    def __init__(self, title: str, records: Sequence[Record], splits: list[str]) -> None:
+        self.title, self.records, self.splits = title, records, splits
         self.bar: tqdm[Any] | None = None
         self.first = 0
 
@@ -95,25 +104,26 @@ class Progress(Callback):
             )
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        row = self.record.curves[-1]
-        metric = main_metric(metrics_in(row, self.splits[0]))
-        chance = {split: row.get(f"{split}/chance") for split in self.splits}
+        rows = [record.curves[-1] for record in self.records]
+        metric = main_metric(metrics_in(rows[0], self.splits[0]))
+        chance = {split: rows[0].get(f"{split}/chance") for split in self.splits}
         scores = "  ".join(
-            f"{split} {metric} {row[f'{split}/{metric}']:.4f}"
+            f"{split} {metric} {' '.join(f'{row[key]:.4f}' for row in rows)}"
             + ("" if chance[split] is None else f" (chance {chance[split]:.3f})")
-            for split in self.splits
+            for split, key in ((split, f"{split}/{metric}") for split in self.splits)
         )
-        told = f"loss {row['train/loss']:.5f}  {scores}"
+        told = f"loss {mean(row['train/loss'] for row in rows):.5f}  {scores}"
         if self.bar is not None:
             self.bar.set_postfix_str(told, refresh=False)
             self.bar.update()
             return
-        epochs = [row["seconds"] for row in self.record.curves[self.first :]]
+        curves = (record.curves[self.first :] for record in self.records)
+        epochs = [sum(row["seconds"] for row in rows) for rows in zip(*curves, strict=True)]
         left = (trainer.max_epochs or 0) - trainer.current_epoch - 1
         eta = left * sum(epochs) / len(epochs)
         log.info(
             "%s  epoch %d/%d  %s  %.1f s  %s left",
-            *(self.title, trainer.current_epoch + 1, trainer.max_epochs, told, row["seconds"], duration(eta)),
+            *(self.title, trainer.current_epoch + 1, trainer.max_epochs, told, epochs[-1], duration(eta)),
         )
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

@@ -21,7 +21,9 @@ def decision_counts(network: nn.Module, batches: Iterable[Batch]) -> list[list[i
     network.eval()
     counts: list[Tensor] = []
     for batch in batches:
-        network.to(batch.target.device)  # Lightning leaves it on the CPU
+        device = next(iter(batch.features.values())).device
+        batch = batch.to(device)
+        network.to(device)  # Lightning leaves it on the CPU
         stages = network(batch.features, batch.lengths).stages
         valid = network.valid_levels(next(iter(batch.features.values())).shape[1], batch.lengths)  # type: ignore[operator]
         counts = counts or [torch.zeros(choices + 1, dtype=torch.long) for _ in stages]

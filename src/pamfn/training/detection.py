@@ -36,14 +36,15 @@ class HighlightDetection(RecipeModule):
         logits, spread = super().decide(batch)
         return logits.sigmoid(), spread
 
-    def predicted(self, split: str) -> Points:
+    def predicted(self, data: YouTubeHighlightsDataModule, split: str) -> Points:
         """Labels and probabilities of all clips, one video after another in the split's order."""
-        videos = self.trainer.datamodule.splits[split]  # type: ignore[attr-defined]
+        videos = data.splits[split]
         length, columns = videos.length.tolist(), {"predicted": {}, "spread": {}}
         for index, *said in self.predictions[split]:
             for name, values in zip(columns, said, strict=True):
                 columns[name] |= {int(v): x[: length[v]] for v, x in zip(index, values.double().cpu(), strict=True)}
         together = {name: torch.cat([of[v] for v in range(len(videos))]) for name, of in columns.items()}
+        assert videos.labels is not None
         true = torch.cat([videos.labels[s : s + n] for s, n in zip(videos.start.tolist(), length, strict=True)])
         return {"true": true.tolist(), **{name: values.tolist() for name, values in together.items()}}
 

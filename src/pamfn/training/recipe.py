@@ -62,8 +62,8 @@ class RecipeModule(L.LightningModule, ABC):
         """What the task wants to be small."""
 
     @abstractmethod
-    def predicted(self, split: str) -> Points:
-        """What the last evaluation predicted, in the split's order."""
+    def predicted(self, data: Any, split: str) -> Points:
+        """What the last evaluation predicted for a split of a data module, in its order."""
 
     @staticmethod
     @abstractmethod
@@ -71,10 +71,14 @@ class RecipeModule(L.LightningModule, ABC):
         """Metrics of what was predicted for a split of a data module."""
 
     def configure_optimizers(self) -> Any:
+        return self.optimized(self.network)
+
+    def optimized(self, network: nn.Module) -> Any:
+        """Optimiser and schedule of the recipe for a network's parameters."""
         recipe = self.hparams
-        head = getattr(self.network, "head_parameters", list)()
+        head = getattr(network, "head_parameters", list)()
         of_head = {id(p) for p in head}
-        trained = [p for p in self.network.parameters() if p.requires_grad and id(p) not in of_head]
+        trained = [p for p in network.parameters() if p.requires_grad and id(p) not in of_head]
         groups: list[dict[str, Any]] = [{"params": trained, "lr": recipe["lr"]}]
         if head:
             groups.append({"params": head, "lr": recipe["lr"] * recipe["head_lr_scale"]})
@@ -112,7 +116,7 @@ class RecipeModule(L.LightningModule, ABC):
         return self.network(batch.features, batch.lengths).score
 
     def on_train_epoch_start(self) -> None:
-        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+        torch.manual_seed(epoch_seed(self.seed, self.current_epoch))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         output = self.network(batch.features, batch.lengths)
@@ -135,18 +139,34 @@ class RecipeModule(L.LightningModule, ABC):
         if not hasattr(self.network, "decide"):
             score = self(batch).float()
             return score, torch.zeros_like(score)
-        keys = [self.seed * 1_000_003 + int(i) for i in batch.videos]
-        score, spread = self.network.decide(batch.features, batch.lengths, keys)  # type: ignore[operator]
-        return score.float(), torch.zeros_like(score) if spread is None else spread.float()
+        noise = test_noise(self.network, self.seed, batch)
+        score, spread = self.network.decide(batch.features, batch.lengths, noise)  # type: ignore[operator]
+        return score.float(), spread.float()
 
     def on_validation_epoch_end(self) -> None:
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        for split in self.splits:
-            metrics = self.judge(data, split, self.predicted(split))
-            self.metrics.update({f"{split}/{name}": value for name, value in metrics.items()})
+        self.measure(self.trainer.datamodule)  # type: ignore[attr-defined]
         if self.trainer.state.fn == "fit":  # later evaluations are no part of the curves
             self.log_dict(self.metrics)
+
+    def measure(self, data: Any) -> None:
+        """Fills `metrics` from what was predicted."""
+        for split in self.splits:
+            metrics = self.judge(data, split, self.predicted(data, split))
+            self.metrics.update({f"{split}/{name}": value for name, value in metrics.items()})
 
     def on_train_epoch_end(self) -> None:
         self.log("train/loss", self.train_loss.compute())
         self.train_loss.reset()
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Of the random numbers of an epoch's training."""
+    return seed * 1_000_003 + epoch
+
+
+def test_noise(network: nn.Module, seed: int, batch: Batch) -> list[Tensor] | None:
+    """Noise of a network's decisions on test videos, which follows from the seed and the video."""
+    x = next(iter(batch.features.values()))
+    keys = [seed * 1_000_003 + int(i) for i in batch.videos]
+    noise = network.test_noise(keys, x.shape[1])  # type: ignore[operator]
+    return None if noise is None else [stage.to(x.device) for stage in noise]

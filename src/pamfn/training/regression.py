@@ -25,11 +25,11 @@ class ScoreRegression(RecipeModule):
     def loss(self, output: Any, batch: Batch) -> Tensor:
         return F.mse_loss(output.score.float(), batch.target)
 
-    def predicted(self, split: str) -> Points:
+    def predicted(self, data: ScoreDataModule, split: str) -> Points:
         """Points of a split's videos in the split's order: true, predicted, spread."""
         index, score, spread = (torch.cat(column).cpu() for column in zip(*self.predictions[split], strict=True))
         order = index.argsort()
-        true = self.trainer.datamodule.splits[split].points  # type: ignore[attr-defined]
+        true = data.splits[split].points
         scaled = {"predicted": score, "spread": spread}
         return {"true": true.tolist(), **{k: (x[order].double() * self.max_score).tolist() for k, x in scaled.items()}}
 

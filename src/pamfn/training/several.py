@@ -1,0 +1,185 @@
+"""Several seeds of one configuration in one training: modules, data and callbacks that keep each seed's own."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+
+from pamfn.data.splits import VideoSplits
+from pamfn.data.videos import Batch, padded
+from pamfn.models.several import SeveralNetworks
+from pamfn.training.callbacks import Record
+from pamfn.training.recipe import RecipeModule, epoch_seed, test_noise
+
+
+class Scored(NamedTuple):
+    """What one network says of its batch: score (b,)."""
+
+    score: Tensor
+
+
+class Member(nn.Module):
+    """One of several networks, as far as its own module and callbacks look at it: its state dict."""
+
+    def __init__(self, networks: SeveralNetworks, index: int) -> None:
+        super().__init__()
+        self.of = (networks, index)  # in a tuple, so that the networks are no submodule of each member
+
+    def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
+        networks, index = self.of
+        return networks.state_of(index)
+
+
+class SeveralSeeds(L.LightningModule):
+    """Trains one network a seed by the same recipe; batches are lists of one `Batch` a seed.
+
+    members: a module a seed, on a `Member` of the networks; each keeps its own loss, predictions and metrics. data: a
+    data module a seed.
+    """
+
+    def __init__(self, members: Sequence[RecipeModule], networks: SeveralNetworks, data: Sequence[VideoSplits]) -> None:
+        super().__init__()
+        self.networks, self.data = networks, list(data)
+        self.members = nn.ModuleList(members)
+        self.generators: list[torch.Generator] = []
+
+    def each(self) -> Iterator[RecipeModule]:
+        for member in self.members:
+            assert isinstance(member, RecipeModule)
+            yield member
+
+    def configure_optimizers(self) -> Any:
+        return next(self.each()).optimized(self.networks)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """By the norm of each network's own gradients."""
+        if gradient_clip_val is None:
+            return
+        found = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        for own in zip(*found, strict=True):
+            factor = (gradient_clip_val / (get_total_norm(own) + 1e-6)).clamp_max(1)
+            for grad in own:
+                grad.mul_(factor)
+
+    def on_train_epoch_start(self) -> None:
+        self.generators = [
+            torch.Generator(self.device).manual_seed(epoch_seed(member.seed, self.current_epoch))
+            for member in self.each()
+        ]
+
+    def training_step(self, batches: list[Batch], batch_idx: int) -> Tensor:
+        scores = self.networks("forward", [(batch.features, None) for batch in batches], self.generators)
+        losses = []
+        for member, score, batch in zip(self.each(), scores, batches, strict=True):
+            losses.append(member.loss(Scored(score), batch))
+            member.train_loss.update(losses[-1].detach(), weight=len(batch.target))
+        return torch.stack(losses).sum()
+
+    def on_validation_epoch_start(self) -> None:
+        for member in self.each():
+            member.on_validation_epoch_start()
+
+    def validation_step(self, batches: list[Batch], batch_idx: int, dataloader_idx: int = 0) -> None:
+        if self.networks.as_one:
+            batches = padded(batches)
+        skeleton = self.networks.skeleton[0].network
+        if not hasattr(skeleton, "decide"):
+            scores = self.networks("forward", [(batch.features, batch.lengths) for batch in batches])
+            said = [(score, torch.zeros_like(score)) for score in scores]
+        else:
+            noise = [test_noise(skeleton, m.seed, batch) for m, batch in zip(self.each(), batches, strict=True)]
+            given = [(batch.features, batch.lengths, drawn) for batch, drawn in zip(batches, noise, strict=True)]
+            said = self.networks("decide", given)
+        for member, batch, (score, spread) in zip(self.each(), batches, said, strict=True):
+            predictions = member.predictions[member.splits[dataloader_idx]]
+            predictions.append((batch.videos, score.float(), spread.float()))
+
+    def on_validation_epoch_end(self) -> None:
+        for member, data in zip(self.each(), self.data, strict=True):
+            member.measure(data)
+
+    def on_train_epoch_end(self) -> None:
+        for member in self.each():
+            member.train_loss.reset()
+
+
+class Zipped:
+    """The batches of one loader a seed, side by side."""
+
+    def __init__(self, loaders: Sequence[Any]) -> None:
+        self.loaders = loaders
+
+    def __len__(self) -> int:
+        return len(self.loaders[0])
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        for batches in zip(*self.loaders, strict=True):
+            yield list(batches)
+
+
+class ZippedEpochs(Zipped):
+    """The same of training batches, which follow from the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this on `sampler` before every epoch."""
+        for loader in self.loaders:
+            loader.set_epoch(epoch)
+
+    @property
+    def sampler(self) -> "ZippedEpochs":
+        return self
+
+
+class SeveralData(L.LightningDataModule):
+    """The data of every seed, in step."""
+
+    def __init__(self, data: Sequence[VideoSplits]) -> None:
+        super().__init__()
+        self.data = data
+
+    def setup(self, stage: str | None = None) -> None:
+        for data in self.data:
+            data.trainer = self.trainer  # knows the device
+
+    def train_dataloader(self) -> ZippedEpochs:
+        return ZippedEpochs([data.train_dataloader() for data in self.data])
+
+    def val_dataloader(self) -> list[Zipped]:
+        return [Zipped(loaders) for loaders in zip(*(data.val_dataloader() for data in self.data), strict=True)]
+
+
+class EachRecord(Callback):
+    """A `Record` a seed, and what it recorded to that seed's logger."""
+
+    def __init__(self, records: Sequence[Record], loggers: Sequence[Logger | None]) -> None:
+        self.records, self.loggers = records, loggers
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"records": [record.state_dict() for record in self.records]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for record, state in zip(self.records, state_dict["records"], strict=True):
+            record.load_state_dict(state)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, SeveralSeeds)
+        for record, member in zip(self.records, pl_module.each(), strict=True):
+            record.on_train_epoch_start(trainer, member)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, SeveralSeeds)
+        for record, member, logger in zip(self.records, pl_module.each(), self.loggers, strict=True):
+            record.on_train_epoch_end(trainer, member)
+            if logger is not None:
+                logger.log_metrics(record.curves[-1], step=trainer.global_step)
