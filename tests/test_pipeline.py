@@ -112,9 +112,10 @@ def test_stage_two_gives_the_same_numbers_whether_branches_were_trained_or_read(
     assert same(weights(warm), learned)
 
 
-@pytest.mark.parametrize("kind", ["branch", "fusion"])
-def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path, monkeypatch, kind):
-    straight = run(small(tmp_path, "recipe.branch.epochs=5", "recipe.fusion.epochs=5"))
+@pytest.mark.parametrize(("kind", "recipe"), [("branch", "official"), ("fusion", "paper")])
+def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path, monkeypatch, kind, recipe):
+    arguments = (f"recipe={recipe}", "recipe.branch.epochs=5", "recipe.fusion.epochs=5", "resume_seconds=0")
+    straight = run(small(tmp_path, *arguments))
     if kind == "branch":
         straight = next(r for r in map(Run, straight.path.parents[1].glob("branch/*rgb*")))
     expected, learned, curves = predictions(straight), weights(straight), straight.file("curves.csv").read_text()
@@ -132,7 +133,6 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path, monkeypatch, k
         if trainer.current_epoch == 2 and kind in str(self.run.path):
             raise StoppedError
 
-    arguments = ("recipe.branch.epochs=5", "recipe.fusion.epochs=5", "resume_seconds=0")
     with monkeypatch.context() as patched:
         patched.setattr(ResumePoint, "on_train_epoch_end", stop_after_two)
         with pytest.raises(StoppedError):

@@ -143,6 +143,7 @@ class Config(Strict):
     available: list[str] | None
     threads: Annotated[int, Field(gt=0)] | None
     resume_seconds: float = Field(ge=0)
+    keep_maps_gib: float = Field(default=0.0, ge=0)
     paths: Paths
     data: Node
     features: dict[str, Stream]

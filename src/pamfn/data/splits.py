@@ -3,6 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -67,7 +68,8 @@ class VideoSplits(L.LightningDataModule, ABC):
 
     def divide(self, whole: Mapping[str, Videos]) -> None:
         """Fills `splits` and `evaluated` from all videos of `train` and `test`."""
-        self.undivided = dict(whole)
+        whole = {part: replace(videos, part=part) for part, videos in whole.items()}
+        self.undivided = whole
         held = stratified_holdout(whole["train"].points.tolist(), self.holdout, self.seed) if self.holdout else []
         kept = sorted(set(range(len(whole["train"]))) - set(held))
         if len(kept) < 2:

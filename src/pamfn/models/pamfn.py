@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pamfn.models.branch import ModalityBranch
-from pamfn.models.branches import Branches
+from pamfn.models.branches import Branches, segments_of
 from pamfn.models.draws import exponential
 from pamfn.models.fusion import Policy
 from pamfn.models.head import ClassificationHead, RegressionHead
@@ -126,7 +126,7 @@ class PAMFN(nn.Module):
 
         `noise`: Gumbel noise (b, t', choices) of each stage; drawn here in training mode.
         """
-        segments = next(iter(features.values())).shape[1]
+        segments = segments_of(features)
         if self.training and self.per_segment and lengths is not None:  # padding would cost more than the videos
             rows, real = packing(lengths, segments)
             levels = self.branches({m: packed(x, rows) for m, x in features.items()}, real=real)

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from pamfn.data.videos import Batch
+from pamfn.training.fixed_maps import fixed_maps
 
 Points = dict[str, list[float]]
 """true, predicted and spread of a split's videos (or of their clips, one video after another)."""
@@ -28,6 +29,7 @@ class RecipeModule(L.LightningModule, ABC):
         network: gives `.score` for `network(features, lengths)`, and may offer `decide`, `head_parameters` and
             `added_loss`, which makes a scalar of its own output.
         splits: names of the validation loaders, in order. seed: of dropout and decision noise.
+        keep_gib: see `FixedMaps`; 0 keeps nothing.
         The rest is one stage's recipe (`StageRecipe`). The schedule and the noise of an epoch follow from its number
         alone, so that a resumed training equals an uninterrupted one.
     """
@@ -48,10 +50,12 @@ class RecipeModule(L.LightningModule, ABC):
         head_lr_scale: float = 1.0,
         drops: Sequence[int] = (),
         drop_factor: float = 0.1,
+        keep_gib: float = 0.0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["network"])
         self.network = network
+        self.fixed = fixed_maps(network, keep_gib)
         self.splits, self.seed = splits, seed
         self.train_loss = MeanMetric(nan_strategy="disable")
         self.metrics: dict[str, float] = {}  # of the last evaluation, in double precision
@@ -113,13 +117,19 @@ class RecipeModule(L.LightningModule, ABC):
 
     def forward(self, batch: Batch) -> Tensor:
         """What the network says of a batch: scores (b,), or logits (b, t) of its segments."""
-        return self.network(batch.features, batch.lengths).score
+        return self.network(self.features(batch), batch.lengths).score
+
+    def features(self, batch: Batch) -> dict[str, Any]:
+        """What the network takes of a batch."""
+        if self.fixed is None or batch.crops is None:
+            return batch.features
+        return self.fixed.features(batch)
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(epoch_seed(self.seed, self.current_epoch))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        output = self.network(batch.features, batch.lengths)
+        output = self.network(self.features(batch), batch.lengths)
         loss = self.loss(output, batch)
         if hasattr(self.network, "added_loss"):
             loss = loss + self.network.added_loss(output)  # type: ignore[operator]
@@ -140,7 +150,7 @@ class RecipeModule(L.LightningModule, ABC):
             score = self(batch).float()
             return score, torch.zeros_like(score)
         noise = test_noise(self.network, self.seed, batch)
-        score, spread = self.network.decide(batch.features, batch.lengths, noise)  # type: ignore[operator]
+        score, spread = self.network.decide(self.features(batch), batch.lengths, noise)  # type: ignore[operator]
         return score.float(), spread.float()
 
     def on_validation_epoch_end(self) -> None:
