@@ -46,7 +46,9 @@ def test_kept_maps_give_the_same_scores(kind, settings, batches):
     maps = fixed_maps(fused, 1.0)
     assert maps is not None
     loader = (
-        Crops(videos(), segments=12, batch_size=4, seed=0) if batches == "crops" else WholeVideos(videos(), batch_size=4)
+        Crops(videos(), segments=12, batch_size=4, seed=0)
+        if batches == "crops"
+        else WholeVideos(videos(), batch_size=4)
     )
     with torch.no_grad():
         for _ in range(2):
@@ -66,8 +68,8 @@ def test_a_crop_is_computed_once_and_audio_goes_on_learning(computed):
     assert len(computed) == 12
     fused(features, batches[0].lengths).score.sum().backward()
     assert computed[12:] == [6]
-    assert fused.branches["audio"].embedding.linear1.weight.grad is not None
-    assert fused.branches["rgb"].embedding.linear1.weight.grad is None
+    assert fused.get_parameter("branches.audio.embedding.linear1.weight").grad is not None
+    assert fused.get_parameter("branches.rgb.embedding.linear1.weight").grad is None
 
 
 def test_the_same_place_of_another_part_is_another_crop():

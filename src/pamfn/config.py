@@ -118,6 +118,8 @@ def impossible_together(config: Config) -> list[str]:
         return [f"seeds: compared methods are trained one by one. {instead}"]
     if config.protocol.refit:
         return [f"seeds: with protocol.refit each seed has its own number of epochs. {instead}"]
+    if config.compile:
+        return [f"seeds: with compile=true each network is compiled alone. {instead}"]
     if config.model["branch"].get("per_segment"):
         return [f"seeds: highlights are trained one by one. {instead}"]
     return []

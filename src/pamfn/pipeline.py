@@ -186,7 +186,8 @@ def fit(config: Config, run: Run, kind: Kind, data: VideoSplits, *, epochs: int,
     L.seed_everything(config.seed, verbose=False)  # seed, then build: the same numbers however the branches came
     network = build_network(config, kind, modalities, branches)
     settings = recipe.model_dump(exclude={"batch_size", "crop", "clip"})
-    module = module_for(data, network, seed=config.seed, keep_gib=config.keep_maps_gib, **settings)
+    settings |= {"keep_gib": config.keep_maps_gib, "compiled": config.compile}
+    module = module_for(data, network, seed=config.seed, **settings)
     record = Record(run, None if config.protocol.refit else config.protocol.select)
     title = f"{kind} {data.task} {'+'.join(modalities)} seed {config.seed}"
     with logger_of(config, run, kind, data) as logger:

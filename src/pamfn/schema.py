@@ -144,6 +144,7 @@ class Config(Strict):
     threads: Annotated[int, Field(gt=0)] | None
     resume_seconds: float = Field(ge=0)
     keep_maps_gib: float = Field(default=0.0, ge=0)
+    compile: bool = False
     paths: Paths
     data: Node
     features: dict[str, Stream]

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from pamfn.data.videos import Batch
+from pamfn.training.compiled import Compiled
 from pamfn.training.fixed_maps import fixed_maps
 
 Points = dict[str, list[float]]
@@ -29,7 +30,7 @@ class RecipeModule(L.LightningModule, ABC):
         network: gives `.score` for `network(features, lengths)`, and may offer `decide`, `head_parameters` and
             `added_loss`, which makes a scalar of its own output.
         splits: names of the validation loaders, in order. seed: of dropout and decision noise.
-        keep_gib: see `FixedMaps`; 0 keeps nothing.
+        keep_gib: see `FixedMaps`; 0 keeps nothing. compiled: training steps go through `Compiled`.
         The rest is one stage's recipe (`StageRecipe`). The schedule and the noise of an epoch follow from its number
         alone, so that a resumed training equals an uninterrupted one.
     """
@@ -51,11 +52,13 @@ class RecipeModule(L.LightningModule, ABC):
         drops: Sequence[int] = (),
         drop_factor: float = 0.1,
         keep_gib: float = 0.0,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["network"])
         self.network = network
         self.fixed = fixed_maps(network, keep_gib)
+        self.compiled: Compiled | None = None
         self.splits, self.seed = splits, seed
         self.train_loss = MeanMetric(nan_strategy="disable")
         self.metrics: dict[str, float] = {}  # of the last evaluation, in double precision
@@ -125,11 +128,15 @@ class RecipeModule(L.LightningModule, ABC):
             return batch.features
         return self.fixed.features(batch)
 
+    def on_train_start(self) -> None:
+        if self.hparams["compiled"]:  # here, since the network is on its device now
+            self.compiled = Compiled(self.network)
+
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(epoch_seed(self.seed, self.current_epoch))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        output = self.network(self.features(batch), batch.lengths)
+        output = (self.compiled or self.network)(self.features(batch), batch.lengths)
         loss = self.loss(output, batch)
         if hasattr(self.network, "added_loss"):
             loss = loss + self.network.added_loss(output)  # type: ignore[operator]
