@@ -12,7 +12,7 @@ MAY_IMPORT = {
     "models": {"models", *SHARED},
     "data": {"data", *SHARED},
     "evaluation": {"evaluation", *SHARED},
-    "training": {"training", "data", "evaluation", "schema", *SHARED},
+    "training": {"training", "models", "data", "evaluation", "schema", *SHARED},
 }
 UNSAFE = ("weights_only=False", "allow_pickle=True", "pickle.load(")
 

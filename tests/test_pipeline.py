@@ -241,7 +241,7 @@ def test_eight_videos_are_learned_by_heart_in_each_stage(tmp_path, modalities):
             *("protocol=paper", "recipe=paper", "model.branch.d_model=32", "model.branch.hidden=32", "data.crop=10"),
             *(
                 "recipe.branch.epochs=80",
-                "recipe.fusion.epochs=120",
+                "recipe.fusion.epochs=160",
                 "recipe.fusion.lr=0.003",
                 "recipe.fusion.head_lr_scale=1.0",
                 "recipe.branch.lr=0.05",
