@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -37,7 +37,8 @@ class Mode:
         if self.device.type != "cuda":
             yield
             return
-        settings = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+        cudnn: Any = torch.backends.cudnn
+        settings = torch.backends.cuda.matmul, cudnn.conv
         before = [setting.fp32_precision for setting in settings]
         for setting in settings:
             setting.fp32_precision = "tf32" if self.precision == "tf32" else "ieee"

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import workloads as w
@@ -36,7 +35,7 @@ def profiled(size: w.Size, modes: tuple[Mode, Mode], steps: int) -> dict[str, tu
 
 
 def seconds_by_kind(call: Call, mode: Mode, calls: int) -> dict[str, float]:
-    """Seconds of a call in operations of each kind, forward and backward apart: wall time, on a GPU that of its kernels."""
+    """Seconds of a call in operations of each kind, forward and backward apart; on a GPU of its kernels."""
     call()
     on_gpu = mode.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
@@ -45,7 +44,7 @@ def seconds_by_kind(call: Call, mode: Mode, calls: int) -> dict[str, float]:
             call()
     total = Counter[str]()
     for event in profiler.events() or []:
-        if event.device_type == DeviceType.CPU:
+        if event.device_type.name == "CPU":
             microseconds = event.self_device_time_total if on_gpu else event.self_cpu_time_total
             total[kind_of(event)] += microseconds / 1e6 / calls
     return dict(total)
