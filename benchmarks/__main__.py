@@ -42,11 +42,12 @@ def main() -> None:
     for name, chosen, there in (("only", only, groups), ("sizes", sizes, w.SIZES)):
         if unknown := [word for word in chosen if word not in there]:
             parser.error(f"--{name}: no {', '.join(unknown)}; there are {', '.join(there)}")
-    if options.device.startswith("cuda") and not torch.cuda.is_available():
-        parser.error("--device: there is no GPU that this torch can use")
+    device = torch.device(options.device)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        parser.error(f"--device {options.device}: there is no such GPU, or this torch has no CUDA")
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    choice = Choice([w.SIZES[name] for name in sizes], torch.device(options.device), options.quick)
+    choice = Choice([w.SIZES[name] for name in sizes], device, options.quick)
     found: Any
     if options.overhead:
         found = overheads(pairs=2 if options.quick else 4)

@@ -174,7 +174,8 @@ def plan(sweep: Sweep) -> str:
         costs |= own
         done += state == "done"
         lines.append(f"  {job.row:<28} {job.column:<12} seed {job.seed}  {told:<9} {state:<12} {name}")
-    total, unknown = sum(cost or 0 for cost, _ in costs.values()), sum(cost is None for cost, _ in costs.values())
+    told_hours = [hours for hours, _ in costs.values()]
+    total, unknown = sum(hours or 0 for hours in told_hours), told_hours.count(None)
     rest = f", and {unknown} networks of unknown cost" if unknown else ""
     lines += [f"  left out: {problem}" for problem in sweep.problems]
     lines.append(f"{done} of {len(sweep.jobs)} done; the others need about {total:.1f} h of one thread{rest}.")
@@ -233,7 +234,9 @@ def hours(config: Config, kind: Kind, modalities: list[str], known: Sequence[dic
         return estimate * epochs / 3600, True
     like = [r for r in of_data if len(r["modalities"]) == len(modalities)] or of_data
     like = [r for r in like if r["config"]["model"]["_target_"] == config.model["_target_"]] or like
-    return (median(r["times"]["seconds_per_epoch"] for r in like) * epochs / 3600 if like else None), True
+    if not like:
+        return None, False
+    return median(r["times"]["seconds_per_epoch"] for r in like) * epochs / 3600, True
 
 
 def same_data(a: str | None, b: str | None) -> bool:
