@@ -8,7 +8,7 @@ Measures short epochs on generated features in a bare loop (CPU seconds, one thr
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,7 +87,7 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    found = measured(repeats=1 if options.quick else 2)
+    found = measured(repeats=1 if options.quick else 3)
     for precision, model in found["precisions"].items():
         error, number = model["error"], len(model["points"])
         print(
@@ -108,10 +108,8 @@ def measured(repeats: int) -> dict[str, Any]:
     for precision, mode in PRECISIONS.items():
         if mode != CPU and not has_bf16():
             continue
-        points = []
-        for epoch in epochs:
-            points.append(timed(epoch, mode, repeats))
-            print(f"  {precision}: {points[-1].seconds:.2f} s, {epoch}", file=sys.stderr, flush=True)
+        rounds = [[timed(epoch, mode) for epoch in epochs] for _ in range(repeats)]
+        points = [fastest(same) for same in zip(*rounds, strict=True)]
         model: dict[str, Any] = {part: fit(points, part) for part in ("training", "testing")}
         errors = [abs(predicted(p.epoch, model) / p.seconds - 1) for p in points]
         model["error"] = {"median": float(np.median(errors)), "largest": max(errors)}
@@ -121,8 +119,8 @@ def measured(repeats: int) -> dict[str, Any]:
     return found
 
 
-def timed(epoch: Epoch, mode: Mode, repeats: int) -> Point:
-    """The fastest of a few epochs, since others on the machine only add to it."""
+def timed(epoch: Epoch, mode: Mode) -> Point:
+    """One epoch, after a step and a test batch that are not timed."""
     widths = {f"stream{i}": width for i, width in enumerate(epoch.frozen + epoch.trained)}
     work = work_of(epoch, widths, mode)
     # test videos as long as crops on average, of more than one length, so that they are padded and masked
@@ -130,8 +128,15 @@ def timed(epoch: Epoch, mode: Mode, repeats: int) -> Point:
     train = w.generated_videos([epoch.segments] * epoch.train, widths)
     test = w.generated_videos([max(round(t), 4) for t in around], widths)
     w.our_epoch(work, train.subset(range(w.BATCH)), test.subset(range(w.TEST_BATCH // 2)), epoch.segments)
-    training = min(seconds(lambda: w.our_training(work, train, epoch.segments)) for _ in range(repeats))
-    return Point(epoch, training, min(seconds(lambda: w.our_test(work, test)) for _ in range(repeats)))
+    training = seconds(lambda: w.our_training(work, train, epoch.segments))
+    point = Point(epoch, training, seconds(lambda: w.our_test(work, test)))
+    print(f"  {mode.precision}: {point.seconds:.2f} s, {epoch}", file=sys.stderr, flush=True)
+    return point
+
+
+def fastest(points: Sequence[Point]) -> Point:
+    """The least that the same epoch took: others on the machine only add to it, but not in every round."""
+    return Point(points[0].epoch, min(p.training for p in points), min(p.testing for p in points))
 
 
 def work_of(epoch: Epoch, widths: dict[str, int], mode: Mode) -> w.Work:

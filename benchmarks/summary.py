@@ -1,17 +1,15 @@
 """What was measured as a Markdown table, with what it needs to be understood."""
 
 import statistics
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from benchmarks import workloads as w
 from benchmarks.counts import Counts
 from benchmarks.devices import Mode, said, unit
+from benchmarks.rows import Choice
 from benchmarks.timing import Row
-
-if TYPE_CHECKING:
-    from benchmarks.rows import Choice
 
 EPOCHS = 500
 """Of stage 2 on Fis-V, in the paper and the released code."""
