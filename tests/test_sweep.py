@@ -298,9 +298,9 @@ def test_an_estimate_counts_the_videos_of_label_files(tiny_data: Path, tmp_path:
     assert narrow == 0  # not covered
 
 
-def test_the_cost_model_covers_every_cell_of_the_tables_that_train_branches(monkeypatch: pytest.MonkeyPatch):
+def test_the_cost_model_covers_branches_fusions_and_compared_methods(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("pamfn.finished.ARCHIVE", Path("nowhere"))
     for name in ("fusionnets", "fusion_strategies", "multimodal_methods"):
-        jobs = sweep_of(name, ["seed=0", "paths.output_dir=nowhere"]).jobs
+        jobs = sweep_of(name, ["+experiment=rg_ball", "seed=0", "paths.output_dir=nowhere"]).jobs
         costs = costs_of(jobs)
         assert all(hours and hours > 0 for hours, _ in costs.values()), name
