@@ -14,7 +14,7 @@ FIND_LINKS := $(if $(PIP_FIND_LINKS),$(wildcard $(PIP_FIND_LINKS)))
 export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check notebooks wandb-sync clean
+.PHONY: help setup demo test check bench notebooks wandb-sync clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,9 @@ check: setup ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
+
+bench: setup ## measure speed and memory against the plain reference, e.g. ARGS="--quick --only test,latency"
+	$(BIN)/python -m benchmarks $(ARGS)
 
 notebooks: setup ## execute the notebooks
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks $(ARGS)

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.timing import Row, compare, has_bf16, matrix_product_rate
+from benchmarks.devices import CPU, Mode, has_bf16, matrix_product_rate
+from benchmarks.timing import Row, compare
 from benchmarks.workloads import BATCH, Work, fisv_lengths, generated_videos, our_test
 from pamfn.models.baselines import MSLSTM
 from pamfn.models.baselines.skip_lstm import SkipLSTMs
@@ -66,10 +67,10 @@ def plain(network: MSLSTM) -> MSLSTM:
     return network
 
 
-def work(network: MSLSTM, bf16: bool) -> Work:
+def work(network: MSLSTM, mode: Mode) -> Work:
     """A network in training."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=5e-4, weight_decay=0.0, fused=True)
-    return Work(network, optimizer, lambda features: network(features).score, bf16)
+    return Work(network, optimizer, lambda features: network(features).score, mode)
 
 
 def rows(reference: Work, ours: Work) -> tuple[Row, Row]:
@@ -80,20 +81,21 @@ def rows(reference: Work, ours: Work) -> tuple[Row, Row]:
     sides = reference, ours
     steps = [lambda side=side: side.step(*batch) for side in sides]
     tests = [lambda side=side: our_test(side, videos) for side in sides]
-    step = compare(f"step of {BATCH} x {SEGMENTS}", *steps, pairs=7, counted=True)
-    return step, compare(f"test pass of {len(lengths)} videos", *tests, pairs=3, counted=False)
+    step = compare(f"step of {BATCH} x {SEGMENTS}", *steps, pairs=7, count=True)
+    return step, compare(f"test pass of {len(lengths)} videos", *tests, pairs=3)
 
 
 def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = MSLSTM(widths={"rgb": 1024})
-    cases = {"float32": (False, False)}
+    bf16 = Mode(CPU.device, "bfloat16")
+    cases = {"float32": (CPU, CPU)}
     if has_bf16():
-        cases |= {"float32 as plain loops, bfloat16 here": (False, True), "bfloat16": (True, True)}
-    for title, (reference_bf16, our_bf16) in cases.items():
-        rate = matrix_product_rate(torch.bfloat16 if our_bf16 else torch.float32)
-        step, test = rows(work(plain(network), reference_bf16), work(copy.deepcopy(network), our_bf16))
+        cases |= {"float32 as plain loops, bfloat16 here": (CPU, bf16), "bfloat16": (bf16, bf16)}
+    for title, (reference_mode, our_mode) in cases.items():
+        rate = matrix_product_rate(our_mode)
+        step, test = rows(work(plain(network), reference_mode), work(copy.deepcopy(network), our_mode))
         plain_epoch, our_epoch = (
             STEPS * statistics.median(a) + statistics.median(b)
             for a, b in ((step.reference, test.reference), (step.ours, test.ours))

@@ -13,7 +13,7 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 
 from benchmarks import workloads as w
-from benchmarks.timing import cpu_seconds
+from benchmarks.devices import seconds
 from pamfn import config, pipeline
 from pamfn.data.videos import Crops, WholeVideos
 from pamfn.models.pamfn import PAMFN
@@ -41,9 +41,9 @@ class Turns(L.Callback):
             self.work = w.our_pamfn(w.SIZES["fisv"]) if fused else w.our_branch(modalities[0])
             w.our_epoch(self.work, train, test)
         work = self.work
-        self.data.append(cpu_seconds(lambda: [*map(len, Crops(train, segments=130, batch_size=w.BATCH, seed=0))]))
-        self.data[-1] += cpu_seconds(lambda: [*map(len, WholeVideos(test, batch_size=w.TEST_BATCH))])
-        self.bare.append(cpu_seconds(lambda: w.our_epoch(work, train, test)))
+        self.data.append(seconds(lambda: [*map(len, Crops(train, segments=130, batch_size=w.BATCH, seed=0))]))
+        self.data[-1] += seconds(lambda: [*map(len, WholeVideos(test, batch_size=w.TEST_BATCH))])
+        self.bare.append(seconds(lambda: w.our_epoch(work, train, test)))
         self.began = time.process_time()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

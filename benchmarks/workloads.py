@@ -4,7 +4,9 @@ Both read the released code's way (doubly negated CMFD, one-layer policy, shared
 train mode, decision by argmax at test) with the published dropouts, on the same generated features in float16.
 """
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.devices import CPU, Mode
 from benchmarks.reference import Branch, ReferencePAMFN
 from pamfn.data.annotations import read_scores
 from pamfn.data.features import feature_file, read_features
@@ -35,49 +38,60 @@ Score = Callable[[dict[str, Tensor]], Tensor]
 
 @dataclass(frozen=True)
 class Size:
-    """A data set's training size: segments of a crop and number of FusionNets."""
+    """A data set's size: segments of a crop, number of FusionNets, and of videos to train on and to test."""
 
     title: str
     segments: int
     fusion_nets: int
+    videos: tuple[int, int] = (400, 100)
+    shared_attention: bool = True
 
 
-SIZES = {"fisv": Size("Fis-V", 130, 6), "rg": Size("RG", 70, 10)}
+SIZES = {"fisv": Size("Fis-V", 130, 6), "rg": Size("RG", 70, 10, (200, 50))}
 
 
 class Work:
-    """A network in training with its optimiser; `run` takes one step on it, or scores videos."""
+    """A network in training with its optimiser, on a device and in a precision; `score` is its forward pass."""
 
-    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, score: Score, bf16: bool = False) -> None:
-        self.network, self.optimizer, self.bf16, self.score = network.train(), optimizer, bf16, score
+    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, score: Score, mode: Mode = CPU) -> None:
+        self.network, self.optimizer, self.mode, self.score = network.train(), optimizer, mode, score
         self.trained = [p for group in optimizer.param_groups for p in group["params"]]
 
     def step(self, features: dict[str, Tensor], target: Tensor) -> None:
         """Forward, mean squared error, backward, clip, optimiser."""
-        self.optimizer.zero_grad()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
-            score = self.score(features)
-        F.mse_loss(score.float(), target).backward()
-        torch.nn.utils.clip_grad_norm_(self.trained, CLIP)
-        self.optimizer.step()
+        with self.mode.products():
+            self.optimizer.zero_grad()
+            with self.mode.autocast():
+                score = self.score(features)
+            F.mse_loss(score.float(), target).backward()
+            torch.nn.utils.clip_grad_norm_(self.trained, CLIP)
+            self.optimizer.step()
+
+    @contextmanager
+    def scoring(self) -> Iterator[None]:
+        """The network as it scores videos, without gradients."""
+        self.network.eval()
+        with torch.inference_mode(), self.mode.products(), self.mode.autocast():
+            yield
+        self.network.train()
 
 
-def reference_branch() -> Work:
+def reference_branch(mode: Mode = CPU) -> Work:
     """Stage 1 of rgb, plainly."""
-    network = Branch(WIDTHS["rgb"])
+    network = Branch(WIDTHS["rgb"]).to(mode.device)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
-    return Work(network, optimizer, lambda features: network(features["rgb"])[0])
+    return Work(network, optimizer, lambda features: network(features["rgb"])[0], mode)
 
 
-def our_branch(modality: str = "rgb") -> Work:
+def our_branch(modality: str = "rgb", mode: Mode = CPU) -> Work:
     """Stage 1 of a modality by the library."""
-    network = ModalityBranch(width=WIDTHS[modality])
-    return Work(network, our_optimizer(network, STAGE1), lambda features: network(features).score)
+    network = ModalityBranch(width=WIDTHS[modality]).to(mode.device)
+    return Work(network, our_optimizer(network, STAGE1), lambda features: network(features).score, mode)
 
 
-def reference_pamfn(size: Size, bf16: bool = False) -> Work:
+def reference_pamfn(size: Size, mode: Mode = CPU) -> Work:
     """Stage 2, plainly."""
-    network = ReferencePAMFN(widths=WIDTHS, num_fusion_nets=size.fusion_nets)
+    network = ReferencePAMFN(widths=WIDTHS, num_fusion_nets=size.fusion_nets).to(mode.device)
     for name in ("rgb", "flow"):
         network.get_submodule(f"model_{name[0]}").requires_grad_(False)
     network.get_submodule("model_a.fc").requires_grad_(False)
@@ -85,21 +99,24 @@ def reference_pamfn(size: Size, bf16: bool = False) -> Work:
     head = {id(p) for p in network.fc.parameters()}
     body = [p for p in network.parameters() if p.requires_grad and id(p) not in unused | head]
     groups = [{"params": body}, {"params": list(network.fc.parameters()), "lr": 8e-5}]
-    return Work(network, torch.optim.AdamW(groups, lr=8e-4, weight_decay=1e-2), network, bf16)
+    return Work(network, torch.optim.AdamW(groups, lr=8e-4, weight_decay=1e-2), network, mode)
 
 
-def our_pamfn(size: Size, bf16: bool = False) -> Work:
+def our_pamfn(
+    size: Size, mode: Mode = CPU, widths: dict[str, int] = WIDTHS, finetune: Sequence[str] | None = ("audio",)
+) -> Work:
     """Stage 2 by the library."""
     network = PAMFN(
-        branches={name: ModalityBranch(width=width) for name, width in WIDTHS.items()},
+        branches={name: ModalityBranch(width=width) for name, width in widths.items()},
         num_fusion_nets=size.fusion_nets,
+        finetune=finetune,
         frozen="train",
         double_negation=True,
         policy_layers=1,
-        shared_attention=True,
+        shared_attention=size.shared_attention,
         temperature="unconstrained",
-    )
-    return Work(network, our_optimizer(network, STAGE2), lambda features: network(features).score, bf16)
+    ).to(mode.device)
+    return Work(network, our_optimizer(network, STAGE2), lambda features: network(features).score, mode)
 
 
 def our_optimizer(network: nn.Module, recipe: dict[str, Any]) -> torch.optim.Optimizer:
@@ -108,10 +125,19 @@ def our_optimizer(network: nn.Module, recipe: dict[str, Any]) -> torch.optim.Opt
     return module.configure_optimizers()["optimizer"]
 
 
-def crop_batch(size: Size) -> tuple[dict[str, Tensor], Tensor]:
+def crop_batch(size: Size, device: torch.device = CPU.device) -> tuple[dict[str, Tensor], Tensor]:
     """One training batch: features (b, t, c) of every modality and targets (b,)."""
-    features = {m: torch.randn(BATCH, size.segments, c) for m, c in WIDTHS.items()}
-    return features, torch.rand(BATCH)
+    features = {m: torch.randn(BATCH, size.segments, c, device=device) for m, c in WIDTHS.items()}
+    return features, torch.rand(BATCH, device=device)
+
+
+def lengths_of(size: Size) -> tuple[list[int], list[int], str]:
+    """Segments of the train and test videos, and where from: real for Fis-V if its features are there."""
+    if size == SIZES["fisv"]:
+        return fisv_lengths(os.environ.get("PAMFN_DATA_DIR"))
+    draw, (train, test) = np.random.default_rng(0), size.videos
+    lengths = draw.integers(size.segments, size.segments * 11 // 10 + 1, size=train + test).tolist()
+    return lengths[:train], lengths[train:], f"generated: {train} + {test}, up to a tenth longer than a crop"
 
 
 def fisv_lengths(data_dir: str | None) -> tuple[list[int], list[int], str]:
@@ -130,11 +156,11 @@ def fisv_lengths(data_dir: str | None) -> tuple[list[int], list[int], str]:
     return train, test, "real"
 
 
-def generated_videos(lengths: list[int]) -> Videos:
+def generated_videos(lengths: Sequence[int], widths: dict[str, int] = WIDTHS) -> Videos:
     """Videos of these lengths with random float16 features."""
     length = torch.tensor(lengths)
     total = int(length.sum())
-    packed = {m: torch.empty(total, c, dtype=torch.float16).normal_() for m, c in WIDTHS.items()}
+    packed = {m: torch.empty(total, c, dtype=torch.float16).normal_() for m, c in widths.items()}
     target = torch.rand(len(lengths))
     index = torch.arange(len(lengths))
     names = [str(i) for i in range(len(lengths))]
@@ -143,34 +169,37 @@ def generated_videos(lengths: list[int]) -> Videos:
 
 def our_test(work: Work, videos: Videos) -> None:
     """Scores of whole videos, as the library does it: similar lengths share a masked batch."""
-    work.network.eval()
-    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=work.bf16):
+    with work.scoring():
         for batch in WholeVideos(videos, batch_size=TEST_BATCH):
             work.network(batch.features, batch.lengths)
-    work.network.train()
 
 
 def reference_test(work: Work, videos: Videos) -> None:
     """Scores of whole videos, one by one."""
-    work.network.eval()
-    with torch.inference_mode():
+    with work.scoring():
         for i in range(len(videos)):
-            work.network({m: x[None].float() for m, x in video(videos, i).items()})
-    work.network.train()
+            work.network({m: x[None].float().to(work.mode.device) for m, x in video(videos, i).items()})
 
 
-def our_epoch(work: Work, train: Videos, test: Videos) -> None:
-    """One pass over Fis-V's training videos and the test pass."""
-    for batch in Crops(train, segments=SIZES["fisv"].segments, batch_size=BATCH, seed=0):
+def our_training(work: Work, videos: Videos, segments: int) -> None:
+    """One pass over training videos."""
+    for batch in Crops(videos, segments=segments, batch_size=BATCH, seed=0):
         work.step(batch.features, batch.target)
+
+
+def our_epoch(work: Work, train: Videos, test: Videos, segments: int = SIZES["fisv"].segments) -> None:
+    """One pass over training videos and the test pass."""
+    our_training(work, train, segments)
     our_test(work, test)
 
 
-def reference_epoch(work: Work, train: Videos, test: Videos) -> None:
+def reference_epoch(work: Work, train: Videos, test: Videos, segments: int = SIZES["fisv"].segments) -> None:
     """The same with crops cut and stacked video by video."""
+    device = work.mode.device
     for index in torch.randperm(len(train)).split(BATCH):
-        crops = [dict(random_crop(video(train, int(i)), SIZES["fisv"].segments)) for i in index]
-        work.step({m: torch.stack([crop[m] for crop in crops]) for m in WIDTHS}, train.target[index])
+        crops = [dict(random_crop(video(train, int(i)), segments)) for i in index]
+        features = {m: torch.stack([crop[m] for crop in crops]).to(device) for m in WIDTHS}
+        work.step(features, train.target[index].to(device))
     reference_test(work, test)
 
 

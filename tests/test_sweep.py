@@ -8,13 +8,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from composed import SMALL
-from conftest import RunCli
+from conftest import TEST, TRAIN, RunCli
 from pamfn.archive import archive
 from pamfn.config import CONF, EXPERIMENTS, table_names
+from pamfn.cost import Epoch
 from pamfn.errors import InputError
 from pamfn.finished import finished
 from pamfn.store import Run
-from pamfn.sweep import Job, plan, sweep_of
+from pamfn.sweep import Job, costs_of, plan, sweep_of
 from wandb_files import merged, records
 
 CELLS = ["rg_ball", "rg_clubs", "rg_hoop", "rg_ribbon", "fisv_tes", "fisv_pcs"]
@@ -251,3 +252,55 @@ def test_the_plan_counts_what_is_missing_by_what_like_runs_took(tmp_path: Path, 
     assert "unreadable: " in told
     # 60 epochs of 36 s for the third seed (the second has an unreadable result) and six branches
     assert told.endswith("1 of 3 done; the others need about 0.6 h of one thread, and 6 networks of unknown cost.")
+
+
+def only_fusion_nets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A cost model by which a FusionNet takes a microsecond a segment, and a machine half as fast as it was made on."""
+    sizes = Epoch(1, 1, 1, (), ())
+    model = {"training": dict.fromkeys(sizes.training(), 0.0), "testing": dict.fromkeys(sizes.testing(), 0.0)}
+    model["training"]["FusionNets"] = model["testing"]["FusionNets"] = 1e-6
+    method = {"pamfn.models.baselines.GDLT": {"training": 1e-6, "testing": 0.0}}
+    fitted = {"products_a_second": 2e9, "precisions": {"32-true": {**model, "methods": method}}}
+    monkeypatch.setattr("pamfn.finished.ARCHIVE", tmp_path / "archive")
+    monkeypatch.setattr("pamfn.cost.fitted", lambda: fitted)
+    monkeypatch.setattr("pamfn.cost.products_a_second", lambda: 1e9)
+
+
+def test_the_plan_estimates_what_nothing_like_it_has_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    only_fusion_nets(monkeypatch, tmp_path)
+    places = [f"paths.output_dir={tmp_path / 'runs'}", f"paths.data_dir={tmp_path}", "+experiment=fisv_tes", "seed=0"]
+    told = plan(sweep_of("fusionnets", ["+ablation=full", *places])).splitlines()
+    # 500 epochs of 400 + 100 videos, T = 130, K = 6, two microseconds a segment and FusionNet here
+    assert pytest.approx(0.11, abs=0.01) == 2e-6 * 500 * 500 * 130 * 6 / 3600
+    assert " ~ 0.11 h " in told[0]
+    assert told[-2] == "0 of 1 done; the others need about 0.1 h of one thread."
+    assert told[-1].startswith("~ is an estimate: ")
+    (method,) = sweep_of("aqa_methods", ["+ablation=gdlt", *places]).jobs
+    ((hours, estimated),) = costs_of([method]).values()
+    assert (hours, estimated) == (pytest.approx(2e-6 * 400 * 124 * 320 / 3600), True)
+    mean = sweep_of("fusionnets", ["+ablation=full", "model.decoding=mean", *places]).jobs
+    assert sum(hours or 0 for hours, _ in costs_of(mean).values()) == pytest.approx(
+        2e-6 * 500 * (400 + 10 * 100) * 130 * 6 / 3600
+    )
+
+
+def test_an_estimate_counts_the_videos_of_label_files(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    only_fusion_nets(monkeypatch, tmp_path)
+    places = [f"paths.output_dir={tmp_path / 'runs'}", f"paths.data_dir={tiny_data}", "+experiment=uiprmd", "seed=0"]
+    whole, part, narrow = (
+        sum(
+            hours or 0
+            for hours, _ in costs_of(sweep_of("fusionnets", ["+ablation=full", *words, *places]).jobs).values()
+        )
+        for words in ([], ["protocol=holdout", "trainer.precision=32-true"], ["model.branch.d_model=8"])
+    )
+    assert whole == part == pytest.approx(2e-6 * (TRAIN + TEST) * 64 * 6 * 60 / 3600)  # held-out videos are scored too
+    assert narrow == 0  # not covered
+
+
+def test_the_cost_model_covers_branches_fusions_and_compared_methods(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("pamfn.finished.ARCHIVE", Path("nowhere"))
+    for name in ("fusionnets", "fusion_strategies", "multimodal_methods"):
+        jobs = sweep_of(name, ["+experiment=rg_ball", "seed=0", "paths.output_dir=nowhere"]).jobs
+        costs = costs_of(jobs)
+        assert all(hours and hours > 0 for hours, _ in costs.values()), name

@@ -16,6 +16,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from pamfn import cost
 from pamfn.config import CONF, let_checked_refuse, parsed, refuse_other_features, register, resolved, table_names
 from pamfn.errors import InputError
 from pamfn.finished import Kind, every_run, finished, locate, readable, wanted
@@ -160,52 +161,106 @@ def seed_of(word: str) -> int:
     return int(number)
 
 
+Cost = tuple[float | None, bool]
+"""Hours of one thread, None where nothing is known; and whether they are an estimate."""
+
+
 def plan(sweep: Sweep) -> str:
-    """A line for every job: done or not, and what it would cost by the time that finished runs like it took."""
-    known = [result for _, result in readable(every_run(Path(sweep.jobs[0].config.paths.output_dir)))]
-    lines, done, costs = [], 0, dict[str, float | None]()
+    """A line for every job: done or not, and what it would cost by the time that finished runs like it took.
+
+    Where there are none the cost is estimated (`~`).
+    """
+    known = every_result(sweep.jobs)
+    lines, done, costs = [], 0, dict[str, Cost]()
     for job in sweep.jobs:
         name = job.run.path.name
         try:
             state = "done" if job.result else "interrupted" if job.run.file("resume.ckpt").exists() else "missing"
         except InputError as error:
             state = f"unreadable: {error}"
-        needed = [] if state == "done" else nets(job)
+        needed = [] if state == "done" else [net for net in nets(job) if not net[0].file("result.json").exists()]
         own = {run.path.name: hours(job.config, kind, modalities, known) for run, kind, modalities in needed}
         told = "" if state == "done" else cost_of(own.values())
         costs |= own
         done += state == "done"
-        lines.append(f"  {job.row:<28} {job.column:<12} seed {job.seed}  {told:<8} {state:<12} {name}")
-    total, unknown = sum(cost or 0 for cost in costs.values()), list(costs.values()).count(None)
+        lines.append(f"  {job.row:<28} {job.column:<12} seed {job.seed}  {told:<9} {state:<12} {name}")
+    told_hours = [hours for hours, _ in costs.values()]
+    total, unknown = sum(hours or 0 for hours in told_hours), told_hours.count(None)
     rest = f", and {unknown} networks of unknown cost" if unknown else ""
     lines += [f"  left out: {problem}" for problem in sweep.problems]
     lines.append(f"{done} of {len(sweep.jobs)} done; the others need about {total:.1f} h of one thread{rest}.")
+    if any(estimated for _, estimated in costs.values()):
+        lines.append("~ is an estimate: no such network has been trained here (experiments/README.md, 'Cost').")
     return "\n".join(lines)
 
 
-def cost_of(hours: Collection[float | None]) -> str:
+def costs_of(jobs: Sequence[Job]) -> dict[str, Cost]:
+    """The cost of every network of these jobs, by the name of its run, finished or not; a shared one is there once."""
+    known, costs = every_result(jobs), dict[str, Cost]()
+    for job in jobs:
+        for run, kind, modalities in nets(job):
+            if run.path.name not in costs:
+                costs[run.path.name] = hours(job.config, kind, modalities, known)
+    return costs
+
+
+def every_result(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """The results of all finished runs, whose times tell what others like them take."""
+    return [result for _, result in readable(every_run(Path(jobs[0].config.paths.output_dir)))]
+
+
+def cost_of(costs: Collection[Cost]) -> str:
     """Hours of the networks that a job trains, branches that other jobs share with it included."""
-    known = [cost for cost in hours if cost is not None]
-    return f"{sum(known):5.2f} h" if len(known) == len(hours) else "    ? h"
+    if any(hours is None for hours, _ in costs):
+        return "     ? h"
+    mark = "~" if any(estimated for _, estimated in costs) else " "
+    return f"{mark} {sum(hours or 0 for hours, _ in costs):.2f} h".rjust(8)
 
 
 def nets(job: Job) -> list[tuple[Run, Kind, list[str]]]:
-    """The networks that a job trains: those of stage 1 and the fused one, as far as they are not finished."""
+    """The networks that a job needs trained: the fused one and those of stage 1, or a method."""
     kind, modalities = wanted(job.config)
     trained: Kind = "fusion" if kind == "missing" else kind
     located: list[tuple[Run, Kind, list[str]]] = [(locate(job.config, trained, modalities), trained, modalities)]
     if trained == "fusion" and job.config.recipe.stages == 2:
         for modality in modalities:
             located.append((locate(job.config, "branch", [modality]), "branch", [modality]))
-    return [net for net in located if not net[0].file("result.json").exists()]
+    return located
 
 
-def hours(config: Config, kind: Kind, modalities: list[str], known: Sequence[dict[str, Any]]) -> float | None:
-    """By the median time of an epoch in finished runs of the same network, else of the same data; None without any."""
+def hours(config: Config, kind: Kind, modalities: list[str], known: Sequence[dict[str, Any]]) -> Cost:
+    """By the median time of an epoch in finished runs of the same network on the same data.
+
+    Without any by the cost model, and for what that does not cover by runs of the same kind on the same data.
+    """
     recipe = getattr(config.recipe, kind)
-    like = [r for r in known if r["name"] == config.data.get("name") and r["kind"] == kind]
-    like = [r for r in like if len(r["modalities"]) == len(modalities)] or like
-    like = [r for r in like if r["config"]["model"] == config.model] or like
-    if not like or recipe is None:
-        return None
-    return median(r["times"]["seconds_per_epoch"] for r in like) * recipe.epochs / 3600
+    epochs = recipe.epochs if recipe else 1  # solved at once
+    of_data = [r for r in known if same_data(r["name"], config.data.get("name")) and r["kind"] == kind]
+    same = [r for r in of_data if same_network(r, config, modalities)]
+    if same:
+        return median(r["times"]["seconds_per_epoch"] for r in same) * epochs / 3600, False
+    estimate = cost.seconds(config, kind, modalities)
+    if estimate is not None:
+        return estimate * epochs / 3600, True
+    like = [r for r in of_data if len(r["modalities"]) == len(modalities)] or of_data
+    like = [r for r in like if r["config"]["model"]["_target_"] == config.model["_target_"]] or like
+    if not like:
+        return None, False
+    return median(r["times"]["seconds_per_epoch"] for r in like) * epochs / 3600, True
+
+
+def same_data(a: str | None, b: str | None) -> bool:
+    """Whether two names are of the same videos: features that were made up cost what real ones do."""
+    return a == b or (a or "").removesuffix("_synthetic") == (b or "").removesuffix("_synthetic")
+
+
+def same_network(result: dict[str, Any], config: Config, modalities: list[str]) -> bool:
+    """Whether a run's epochs cost what those of this network do: modalities, settings, precision."""
+    ran = result["config"]
+    part = (lambda model: model["branch"]) if result["kind"] == "branch" else (lambda model: model)
+    widths = [ran["features"][m]["width"] for m in result["modalities"]]
+    return (
+        widths == [config.features[m].width for m in modalities]
+        and part(ran["model"]) == part(config.model)
+        and ran["trainer"].get("precision") == config.trainer.get("precision")
+    )

@@ -1,0 +1,106 @@
+"""The comparisons of `python -m benchmarks`, in groups that can be asked for one by one."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from benchmarks import workloads as w
+from benchmarks.devices import pairs, said
+from benchmarks.latency import latencies
+from benchmarks.memory import peak_memory
+from benchmarks.startup import openings, startups
+from benchmarks.timing import Row, compare
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of everything is measured: sizes, device, and whether only to see that it works."""
+
+    sizes: list[w.Size]
+    device: torch.device
+    quick: bool
+
+    def repeats(self, many: int) -> int:
+        """How many pairs of something."""
+        return min(many, 2) if self.quick else many
+
+    def videos(self, size: w.Size) -> tuple[list[int], list[int]]:
+        """Lengths of the train and test videos; a tenth of them to be quick."""
+        train, test, _ = w.lengths_of(size)
+        return (train[::10], test[::10]) if self.quick else (train, test)
+
+
+def steps(choice: Choice) -> Iterator[Row]:
+    """Training steps of stage 2."""
+    for size in choice.sizes:
+        batch = w.crop_batch(size, choice.device)
+        for modes in pairs(choice.device):
+            title = f"stage-2 step, {size.title}: {w.BATCH} x {size.segments}, K = {size.fusion_nets}, {said(*modes)}"
+            works = w.reference_pamfn(size, modes[0]), w.our_pamfn(size, modes[1])
+            reference, ours = (partial(work.step, *batch) for work in works)
+            yield compare(title, reference, ours, choice.repeats(9), modes=modes, count=True)
+
+
+def stage1(choice: Choice) -> Iterator[Row]:
+    """Training steps of the rgb branch."""
+    for size in choice.sizes:
+        features, target = w.crop_batch(size, choice.device)
+        for modes in pairs(choice.device):
+            title = f"stage-1 step, {size.title} rgb: {w.BATCH} x {size.segments}, {said(*modes)}"
+            works = w.reference_branch(modes[0]), w.our_branch(mode=modes[1])
+            reference, ours = (partial(work.step, {"rgb": features["rgb"]}, target) for work in works)
+            yield compare(title, reference, ours, choice.repeats(15), modes=modes, count=True)
+
+
+def tests(choice: Choice) -> Iterator[Row]:
+    """Scores of all test videos of stage 2."""
+    for size in choice.sizes:
+        videos = w.generated_videos(choice.videos(size)[1])
+        there = videos.to(choice.device)
+        for modes in pairs(choice.device):
+            title = f"test pass, {len(videos)} {size.title} videos, K = {size.fusion_nets}, {said(*modes)}"
+            reference = partial(w.reference_test, w.reference_pamfn(size, modes[0]), videos)
+            ours = partial(w.our_test, w.our_pamfn(size, modes[1]), there)
+            yield compare(title, reference, ours, choice.repeats(5), modes=modes)
+
+
+def epochs(choice: Choice) -> Iterator[Row]:
+    """Epochs of stage 2, each with its test pass."""
+    for size in choice.sizes:
+        videos = [w.generated_videos(lengths) for lengths in choice.videos(size)]
+        there = [split.to(choice.device) for split in videos]
+        for modes in pairs(choice.device):
+            title = f"stage-2 epoch, {size.title}: {len(videos[0])} videos and the test pass, {said(*modes)}"
+            reference = partial(w.reference_epoch, w.reference_pamfn(size, modes[0]), *videos, size.segments)
+            ours = partial(w.our_epoch, w.our_pamfn(size, modes[1]), *there, size.segments)
+            yield compare(title, reference, ours, choice.repeats(3), modes=modes)
+
+
+def latency(choice: Choice) -> Iterator[Row]:
+    """Single videos."""
+    for size in choice.sizes:
+        yield from latencies(size, choice.device, videos=10 if choice.quick else 50)
+
+
+def startup(choice: Choice) -> Iterator[Row]:
+    """What a command costs before it does anything."""
+    yield from startups(choice.repeats(5))
+
+
+def opening(choice: Choice) -> Iterator[Row]:
+    """Reading feature files."""
+    yield from openings(choice.repeats(5), videos=50 if choice.quick else 500)
+
+
+def memory(choice: Choice) -> Iterator[Row]:
+    """Peak memory, in the one precision that both sides have everywhere."""
+    reference, ours = ([peak_memory(side, choice.device)] for side in ("reference", "ours"))
+    yield Row("peak memory, Fis-V in three modalities, float32", reference, ours, unit="MiB")
+
+
+GROUPS: dict[str, Callable[[Choice], Iterator[Row]]] = {
+    **{"step": steps, "stage1": stage1, "test": tests, "epoch": epochs, "latency": latency},
+    **{"startup": startup, "data": opening, "memory": memory},
+}
