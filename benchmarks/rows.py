@@ -78,6 +78,38 @@ def epochs(choice: Choice) -> Iterator[Row]:
             yield compare(title, reference, ours, choice.repeats(3), modes=modes)
 
 
+def fixed(choice: Choice) -> Iterator[Row]:
+    """Epochs of stage 2 with fixed branches in evaluation mode, every crop seen before."""
+    for size in choice.sizes:
+        train, test = choice.videos(size)
+        videos = [w.generated_videos(train, part="train"), w.generated_videos(test, part="test")]
+        there = [split.to(choice.device) for split in videos]
+        for modes in pairs(choice.device):
+            title = f"stage-2 epoch, {size.title}, fixed branches do not drift and their maps are kept, {said(*modes)}"
+            plain = w.reference_pamfn(size, modes[0], w.FixedReference)
+            reference = partial(w.reference_epoch, plain, *videos, size.segments)
+            ours = partial(w.our_epoch, w.our_pamfn(size, modes[1], frozen="eval"), *there, size.segments)
+            yield compare(title, reference, ours, choice.repeats(3), modes=modes)
+
+
+def seeds(choice: Choice, count: int = 4) -> Iterator[Row]:
+    """Several seeds in one training, against as many trainings; both are the library's."""
+    for size in choice.sizes:
+        batch = w.crop_batch(size, choice.device)
+        for mode in dict.fromkeys(mode for modes in pairs(choice.device) for mode in modes):
+            alone = [w.our_pamfn(size, mode) for _ in range(count)]
+            together = partial(w.SeveralWork(count, size, mode).step, *batch)
+            title = f"stage-2 step, {size.title}, {count} seeds: alone, then together, {said(mode, mode)}"
+            reference = partial(each_step, alone, *batch)
+            yield compare(title, reference, together, choice.repeats(5), modes=(mode, mode))
+
+
+def each_step(works: list[w.Work], features: dict[str, torch.Tensor], target: torch.Tensor) -> None:
+    """A step of every network."""
+    for work in works:
+        work.step(features, target)
+
+
 def latency(choice: Choice) -> Iterator[Row]:
     """Single videos."""
     for size in choice.sizes:
@@ -101,6 +133,6 @@ def memory(choice: Choice) -> Iterator[Row]:
 
 
 GROUPS: dict[str, Callable[[Choice], Iterator[Row]]] = {
-    **{"step": steps, "stage1": stage1, "test": tests, "epoch": epochs, "latency": latency},
-    **{"startup": startup, "data": opening, "memory": memory},
+    **{"step": steps, "stage1": stage1, "test": tests, "epoch": epochs, "fixed": fixed, "seeds": seeds},
+    **{"latency": latency, "startup": startup, "data": opening, "memory": memory},
 }

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,10 +20,13 @@ from benchmarks.devices import CPU, Mode
 from benchmarks.reference import Branch, ReferencePAMFN
 from pamfn.data.annotations import read_scores
 from pamfn.data.features import feature_file, read_features
-from pamfn.data.videos import Crops, Videos, WholeVideos
+from pamfn.data.videos import Batch, Crops, Videos, WholeVideos
 from pamfn.models.branch import ModalityBranch
 from pamfn.models.pamfn import PAMFN
+from pamfn.models.several import SeveralNetworks
+from pamfn.training.fixed_maps import FixedMaps, fixed_maps
 from pamfn.training.regression import ScoreRegression
+from pamfn.training.several import Member, SeveralSeeds
 
 WIDTHS = {"rgb": 1024, "flow": 1024, "audio": 768}
 BATCH = 32
@@ -56,6 +59,12 @@ class Work:
     def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, score: Score, mode: Mode = CPU) -> None:
         self.network, self.optimizer, self.mode, self.score = network.train(), optimizer, mode, score
         self.trained = [p for group in optimizer.param_groups for p in group["params"]]
+        self.maps: FixedMaps | None = None
+
+    def given(self, batch: Batch) -> tuple[Any, Tensor | None, Tensor]:
+        """Features (or what is kept of them), lengths and targets of a batch, on the device."""
+        batch = batch.to(self.mode.device)
+        return self.maps.features(batch) if self.maps else batch.features, batch.lengths, batch.target
 
     def step(self, features: dict[str, Tensor], target: Tensor) -> None:
         """Forward, mean squared error, backward, clip, optimiser."""
@@ -89,9 +98,9 @@ def our_branch(modality: str = "rgb", mode: Mode = CPU) -> Work:
     return Work(network, our_optimizer(network, STAGE1), lambda features: network(features).score, mode)
 
 
-def reference_pamfn(size: Size, mode: Mode = CPU) -> Work:
+def reference_pamfn(size: Size, mode: Mode = CPU, kind: type[ReferencePAMFN] = ReferencePAMFN) -> Work:
     """Stage 2, plainly."""
-    network = ReferencePAMFN(widths=WIDTHS, num_fusion_nets=size.fusion_nets).to(mode.device)
+    network = kind(widths=WIDTHS, num_fusion_nets=size.fusion_nets).to(mode.device)
     for name in ("rgb", "flow"):
         network.get_submodule(f"model_{name[0]}").requires_grad_(False)
     network.get_submodule("model_a.fc").requires_grad_(False)
@@ -102,27 +111,68 @@ def reference_pamfn(size: Size, mode: Mode = CPU) -> Work:
     return Work(network, torch.optim.AdamW(groups, lr=8e-4, weight_decay=1e-2), network, mode)
 
 
+class FixedReference(ReferencePAMFN):
+    """The reference with its fixed branches in evaluation mode, as the paper's text says."""
+
+    def train(self, mode: bool = True) -> "FixedReference":
+        super().train(mode)
+        for name in ("rgb", "flow"):
+            self.get_submodule(f"model_{name[0]}").eval()
+        return self
+
+
 def our_pamfn(
-    size: Size, mode: Mode = CPU, widths: dict[str, int] = WIDTHS, finetune: Sequence[str] | None = ("audio",)
+    size: Size,
+    mode: Mode = CPU,
+    widths: dict[str, int] = WIDTHS,
+    finetune: Sequence[str] | None = ("audio",),
+    frozen: Literal["eval", "train"] = "train",
 ) -> Work:
-    """Stage 2 by the library."""
+    """Stage 2 by the library; with `frozen=eval` the maps of fixed branches are kept."""
     network = PAMFN(
         branches={name: ModalityBranch(width=width) for name, width in widths.items()},
         num_fusion_nets=size.fusion_nets,
         finetune=finetune,
-        frozen="train",
+        frozen=frozen,
         double_negation=True,
         policy_layers=1,
         shared_attention=size.shared_attention,
         temperature="unconstrained",
     ).to(mode.device)
-    return Work(network, our_optimizer(network, STAGE2), lambda features: network(features).score, mode)
+    work = Work(network, our_optimizer(network, STAGE2), lambda features: network(features).score, mode)
+    work.maps = fixed_maps(network, gib=8)
+    return work
+
+
+class SeveralWork:
+    """Stage 2 of several networks in one training."""
+
+    def __init__(self, count: int, size: Size, mode: Mode = CPU) -> None:
+        networks = [our_pamfn(size, mode).network for _ in range(count)]
+        self.networks = SeveralNetworks(networks).to(mode.device).train()
+        members = [our_module(Member(self.networks, i), STAGE2) for i in range(count)]
+        self.module, self.optimizer = SeveralSeeds(members, self.networks, []), our_optimizer(self.networks, STAGE2)
+        self.generators, self.mode = [torch.Generator(mode.device) for _ in range(count)], mode
+
+    def step(self, features: dict[str, Tensor], target: Tensor) -> None:
+        """What `Work.step` does, of each network."""
+        with self.mode.products():
+            self.optimizer.zero_grad()
+            with self.mode.autocast():
+                scores = self.networks("forward", [(features, None)] * self.networks.count, self.generators)
+            torch.stack([F.mse_loss(score.float(), target) for score in scores]).sum().backward()
+            self.module.configure_gradient_clipping(self.optimizer, CLIP)
+            self.optimizer.step()
 
 
 def our_optimizer(network: nn.Module, recipe: dict[str, Any]) -> torch.optim.Optimizer:
     """The optimiser that training uses."""
-    module = ScoreRegression(network, splits=[], max_score=45, seed=0, epochs=500, **recipe)
-    return module.configure_optimizers()["optimizer"]
+    return our_module(network, recipe).configure_optimizers()["optimizer"]
+
+
+def our_module(network: nn.Module, recipe: dict[str, Any]) -> ScoreRegression:
+    """The module that training uses."""
+    return ScoreRegression(network, splits=[], max_score=45, seed=0, epochs=500, **recipe)
 
 
 def crop_batch(size: Size, device: torch.device = CPU.device) -> tuple[dict[str, Tensor], Tensor]:
@@ -156,7 +206,7 @@ def fisv_lengths(data_dir: str | None) -> tuple[list[int], list[int], str]:
     return train, test, "real"
 
 
-def generated_videos(lengths: Sequence[int], widths: dict[str, int] = WIDTHS) -> Videos:
+def generated_videos(lengths: Sequence[int], widths: dict[str, int] = WIDTHS, part: str = "") -> Videos:
     """Videos of these lengths with random float16 features."""
     length = torch.tensor(lengths)
     total = int(length.sum())
@@ -164,14 +214,15 @@ def generated_videos(lengths: Sequence[int], widths: dict[str, int] = WIDTHS) ->
     target = torch.rand(len(lengths))
     index = torch.arange(len(lengths))
     names = [str(i) for i in range(len(lengths))]
-    return Videos(names, packed, length.cumsum(0) - length, length, target * 45, target, index)
+    return Videos(names, packed, length.cumsum(0) - length, length, target * 45, target, index, part=part)
 
 
 def our_test(work: Work, videos: Videos) -> None:
     """Scores of whole videos, as the library does it: similar lengths share a masked batch."""
     with work.scoring():
         for batch in WholeVideos(videos, batch_size=TEST_BATCH):
-            work.network(batch.features, batch.lengths)
+            features, lengths, _ = work.given(batch)
+            work.network(features, lengths)
 
 
 def reference_test(work: Work, videos: Videos) -> None:
@@ -184,7 +235,9 @@ def reference_test(work: Work, videos: Videos) -> None:
 def our_training(work: Work, videos: Videos, segments: int) -> None:
     """One pass over training videos."""
     for batch in Crops(videos, segments=segments, batch_size=BATCH, seed=0):
-        work.step(batch.features, batch.target)
+        with work.mode.products(), work.mode.autocast():
+            features, _, target = work.given(batch)
+        work.step(features, target)
 
 
 def our_epoch(work: Work, train: Videos, test: Videos, segments: int = SIZES["fisv"].segments) -> None:
