@@ -1,6 +1,7 @@
 """`python -m pamfn.export RUN`: a finished run's network as one ONNX file, checked against the network it came from."""
 
 import argparse
+import importlib
 import logging
 import time
 import warnings
@@ -61,7 +62,7 @@ def export(run: Path, weights: str, data_dir: str | None, output: Path | None) -
     torch.set_num_threads(1)
     network = load_network(settings, run, weights).eval()
     data = data_module(settings)
-    unit = data.max_score if data.predicts == "score" else None
+    unit = float(vars(data)["max_score"]) if data.predicts == "score" else None
     widths = {m: settings.features[m].width for m in result["modalities"]}
     videos, told = test_videos(data, widths)
     output = output or run / "model.onnx"
@@ -80,12 +81,10 @@ def export(run: Path, weights: str, data_dir: str | None, output: Path | None) -
 def refuse_without_onnx() -> None:
     """Before anything is computed: the packages that only exports need."""
     try:
-        import onnxruntime
-        import onnxscript  # noqa: F401
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            importlib.import_module(package)
     except ImportError as error:
-        raise InputError(
-            f"exporting needs the package {error.name}, which is not installed: pip install 'pamfn[export]'."
-        ) from error
+        raise InputError(f"{error}: exporting needs more packages, pip install 'pamfn[export]'.") from error
 
 
 def test_videos(data: Any, widths: Mapping[str, int]) -> tuple[list[dict[str, Any]], str]:
@@ -211,7 +210,7 @@ class Compared(NamedTuple):
         from pamfn.results import machine
 
         return [
-            f"differs from the network by {self.alone:.1e} at most over {videos}, by {self.padded:.1e} in padded batches",
+            f"differs from the network by {self.alone:.1e} at most over {videos}, {self.padded:.1e} in padded batches",
             f"one video takes {self.onnx_ms:.1f} ms in ONNX Runtime and {self.torch_ms:.1f} ms in torch (median, one "
             f"thread of {machine()['cpu']}); the paper's PAMFN takes {PAPER_MS} ms on its own machine",
         ]
@@ -224,7 +223,7 @@ def compare(file: Path, network: Any, videos: Sequence[Mapping[str, Any]], unit:
     session, scale = session_of(file), unit or 1.0
     own, alone, padded, times = [], [], [], []
     with torch.inference_mode():
-        for video in [*videos[:1] * WARM_UP, *videos]:
+        for video in [*[videos[0]] * WARM_UP, *videos]:
             inputs = fed(video, [segments(video)])
             began = time.perf_counter()
             score = network(video).score
@@ -281,8 +280,9 @@ def refuse_different(compared: Compared, videos: str) -> None:
     worst = max(compared.alone, compared.padded)
     if worst > TOLERANCE:
         raise InputError(
-            f"the exported network differs from the trained one by {worst:.1e} over {videos}, more than {TOLERANCE:g} of "
-            "a score in [0, 1]; nothing was written. A decision of PolicyNet that is a tie but for rounding can do that."
+            f"the exported network differs from the trained one by {worst:.1e} over {videos}, which is more than "
+            f"{TOLERANCE:g} of a score in [0, 1]; nothing was written. A decision of PolicyNet that would be a tie but "
+            "for rounding can do that: try --weights last."
         )
 
 

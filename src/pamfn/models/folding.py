@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -47,7 +48,7 @@ def pairs(network: nn.Module) -> Iterator[Pair]:
         behind = dict(BEHIND.get(type(parent), {}))
         if isinstance(parent, nn.Sequential):
             names = list(children)
-            behind |= {name: before for before, name in zip(names, names[1:], strict=False)}
+            behind |= {name: before for before, name in pairwise(names)}
         for name, before in behind.items():
             layer, norm = children[before], children[name]
             if isinstance(layer, nn.Linear | nn.Conv1d) and isinstance(norm, nn.BatchNorm1d):
@@ -63,9 +64,10 @@ def folded(network: nn.Module) -> nn.Module:
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
     for layer, norm, parent, name in list(pairs(network)):
-        assert norm.running_mean is not None and norm.running_var is not None and layer.bias is not None
-        scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-        bias = (layer.bias.double() - norm.running_mean.double()) * scale + norm.bias.double()
+        assert layer.bias is not None
+        mean, var = (norm.get_buffer(f"running_{of}").double() for of in ("mean", "var"))
+        scale = norm.weight.double() / (var + norm.eps).sqrt()
+        bias = (layer.bias.double() - mean) * scale + norm.bias.double()
         layer.weight.copy_(layer.weight.double() * scale.reshape(-1, *[1] * (layer.weight.ndim - 1)))
         layer.bias.copy_(bias)
         setattr(parent, name, Folded())
