@@ -77,7 +77,7 @@ def test_the_commands_of_the_readme_run_one_after_another(tmp_path: Path, tiny_d
 
 def test_the_readme_shows_commands_of_every_kind():
     kinds = {" ".join(command.split()[: 1 if command.startswith("make") else 3]) for command in COMMANDS}
-    names = ("train", "evaluate", "convert", "tables", "figures", "report", "archive", "predict")
+    names = ("train", "evaluate", "convert", "tables", "figures", "report", "archive", "predict", "export")
     assert kinds == {"make", *(f"python -m pamfn.{name}" for name in names)}
 
 

@@ -103,7 +103,7 @@ class GDLT(nn.Module):
         x = self.norm2(self.linear2(x), valid)
         for layer in self.encoder:
             x = layer(x, valid)
-        memory, queries = self.encoder_norm(x), self.queries.expand(len(x), -1, -1)
+        memory, queries = self.encoder_norm(x), self.queries.expand(x.shape[0], -1, -1)
         for layer in self.decoder:
             queries = layer(queries, memory, valid)
         queries = self.decoder_norm(queries).float()

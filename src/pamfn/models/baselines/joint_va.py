@@ -40,7 +40,7 @@ class DisentangledAttention(nn.Module):
         query, key = centred(self.query(x), valid), centred(self.key(source), valid)
         value, unary = self.value(source), self.unary(source)
         if self.sentinel is not None:
-            sentinel = self.sentinel.expand(len(x), 1, -1)
+            sentinel = self.sentinel.expand(x.shape[0], 1, -1)
             key = torch.cat([key, self.key(sentinel)], dim=1)
             value, unary = (
                 torch.cat([y, layer(sentinel)], dim=1) for y, layer in ((value, self.value), (unary, self.unary))

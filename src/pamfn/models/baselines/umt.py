@@ -89,7 +89,7 @@ class BottleneckLayer(nn.Module):
     def forward(self, streams: list[Tensor], valid: Tensor | None) -> list[Tensor]:
         positions = self.positions(streams[0].shape[1])
         normed = [norm(x) for norm, x in zip(self.before, streams, strict=True)]
-        tokens = self.tokens.expand(len(streams[0]), -1, -1)
+        tokens = self.tokens.expand(streams[0].shape[0], -1, -1)
         asking = self.of_tokens[0](tokens)
         for attend, x in zip(self.compress, normed, strict=True):
             tokens = tokens + self.dropout(attend(asking, x + positions, x, valid))
