@@ -1,13 +1,16 @@
 """How long one video takes to be scored, alone and whole, its features in place."""
 
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks import workloads as w
 from benchmarks.devices import Mode, pairs, said, seconds
 from benchmarks.timing import Row
+from pamfn.export import exported, fed, session_of
 
 WARM_UP = 5
 
@@ -15,9 +18,19 @@ Scorer = Callable[[dict[str, Tensor]], object]
 
 
 def runtimes(size: w.Size, mode: Mode) -> dict[str, Scorer]:
-    """What scores videos with the library's network; another runtime is another entry, and has its own rows."""
-    ours = w.our_pamfn(size, mode)
-    return {"": ours.network.eval()}
+    """What scores videos with the library's network; each has its own rows."""
+    network = w.our_pamfn(size, mode).network.eval()
+    exports = mode.precision == "float32" and mode.device.type == "cpu"
+    return {"": network} | ({", ONNX Runtime": onnx_runtime(network)} if exports else {})
+
+
+def onnx_runtime(network: nn.Module) -> Scorer:
+    """The network as `python -m pamfn.export` writes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        exported(network, w.WIDTHS, 45.0).save(file, external_data=False)
+        session = session_of(file)
+    return lambda features: session.run(None, fed(features, [next(iter(features.values())).shape[1]]))
 
 
 def latencies(size: w.Size, device: torch.device, videos: int) -> Iterator[Row]:
