@@ -378,6 +378,39 @@ def test_a_part_of_train_spread_over_the_share_of_highlights_is_held_out(folder:
     assert {tuple(module(folder, holdout=0.5, seed=s).splits["holdout"].names) for s in range(8)} > {tuple(other)}
 
 
+@pytest.fixture
+def larger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """With three more training videos of dogs, seven in all."""
+    for video, clips in (("d7", 8), ("d8", 5), ("d9", 9)):
+        monkeypatch.setitem(COUNTS, video, clips)
+    monkeypatch.setitem(SPLIT["dog"], "train", [*SPLIT["dog"]["train"], "d7", "d8", "d9"])
+    return write_clips(tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_same_videos_are_held_out_whatever_features_are_missing(larger: Path, seed: int):
+    whole = module(larger, holdout=0.3, seed=seed)
+    (first, *held_out), (lost, *_) = (whole.splits[split].names for split in ("holdout", "train"))
+    for video in (first, lost):
+        file_of(larger, "audio", video).unlink()
+    rgb = module(larger, holdout=0.3, seed=seed, features={"rgb": FEATURES["rgb"]})
+    assert {s: v.names for s, v in rgb.splits.items()} == {s: v.names for s, v in whole.splits.items()}
+    data = module(larger, holdout=0.3, seed=seed)
+    assert data.splits["holdout"].names == held_out
+    assert data.splits["train"].names == [v for v in whole.splits["train"].names if v != lost]
+    assert data.seeded(seed).splits["holdout"].names == held_out
+    alone = data.only(["rgb"])
+    assert alone.splits["train"].names == rgb.splits["train"].names
+    assert alone.left_out == rgb.left_out != data.left_out
+    assert alone.checksums == rgb.checksums
+
+
+def test_a_hold_out_without_any_features_is_refused(folder: Path):
+    (held_out,) = module(folder, holdout=0.2).splits["holdout"].names
+    file_of(folder, "audio", held_out).unlink()
+    assert f"none of the 1 videos that are held out is there ({held_out})" in refused(folder, holdout=0.2)[0]
+
+
 def test_bags_pair_every_video_with_one_of_another_topic(folder: Path):
     data = module(folder, bags=4, batch_size=3)
     assert data.others is not None

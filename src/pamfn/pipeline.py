@@ -4,6 +4,7 @@ Every network is stored once, in a folder named by everything that decides its n
 that was interrupted goes on; two processes that want the same one do not train it twice.
 """
 
+import json
 import logging
 import math
 import time
@@ -63,12 +64,23 @@ def refuse_no_split(data: VideoSplits, split: str) -> None:
         raise InputError(f"split {split}: this run's protocol has only {', '.join(sorted(data.splits))}.")
 
 
+def refuse_other_videos(run: Run, result: dict[str, Any], data: VideoSplits) -> None:
+    """A branch that is read must have left out the videos that it would leave out now."""
+    had, have = (json.dumps(left_out, sort_keys=True) for left_out in (result.get("left_out") or {}, data.left_out))
+    if had != have:
+        raise InputError(
+            f"{run.path} was trained on other videos: its result.json says which it left out, and now they are others. "
+            "Remove that folder to train it again, or choose another paths.output_dir."
+        )
+
+
 def min_segments(config: Config) -> int:
     """The shortest video that the network can take."""
     if config.is_baseline:
         return getattr(target(config.model, "model"), "min_segments", 1)
     branch = config.model["branch"]
-    return 1 if branch.get("per_segment") else 2 ** (branch.get("num_stages", 1) - 1)
+    # per segment: BatchNorm has nothing to normalise in a batch that is a single segment
+    return 2 if branch.get("per_segment") else 2 ** (branch.get("num_stages", 1) - 1)
 
 
 def build_network(
@@ -162,6 +174,8 @@ class Pipeline:
                     fit(self.config, run, kind, self.data.only(modalities), epochs=epochs, branches=branches)
                     return run
         refuse_changed_data(self.config, run, result)
+        if self.data.splits:  # read for a network that is to be trained on top
+            refuse_other_videos(run, result, self.data.only(modalities))
         log.info("%s %s: read from %s", kind, run.path.name, run.path)
         return run
 

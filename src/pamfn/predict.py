@@ -42,7 +42,7 @@ def predict(
     from pamfn.evaluation.figures import plot_highlights
     from pamfn.evaluation.highlights import average_precision
     from pamfn.pipeline import data_module, quiet, refuse_no_split, scored
-    from pamfn.predictions import CLIPS, by_video, clip_rows, table
+    from pamfn.predictions import CLIPS, by_video, clip_rows, shown, table
 
     quiet()
     torch.set_num_threads(settings.threads or torch.get_num_threads())
@@ -59,12 +59,14 @@ def predict(
     write_text(to / "scores.csv", table(CLIPS, clip_rows({weights: {split: points}}, data)))
     print(f"{to / 'scores.csv'}: {len(points['predicted'])} clips of {len(data.splits[split])} videos")
     drawn = {}
-    for name, labels, scores in by_video(points, data.splits[split]):
+    for name, labels, logits in by_video(points, data.splits[split]):
         if videos and name not in videos:
             continue
-        drawn[name] = average_precision(labels, scores)
+        drawn[name] = average_precision(labels, logits)
         title = f"{data.task}, {name}: average precision {drawn[name]:.3f}"
-        plot_highlights(to / f"{name}.png", data.grid[name], labels, scores, title, unit=data.grid_unit[name])
+        plot_highlights(
+            to / f"{name}.png", data.grid[name], labels, shown(logits, data), title, unit=data.grid_unit[name]
+        )
         told = f"{int(labels.sum())} highlights in {len(labels)} clips"
         print(f"{to / name}.png: average precision {drawn[name]:.3f}, {told}")
     return drawn

@@ -97,6 +97,8 @@ class YouTubeHighlightsDataModule(VideoSplits):
         clips, ids = self.read_annotations()
         file = self.data_dir / self.annotations
         ids, lost = self.kept(ids, {"annotations": (f"not in {file}", clips)}, problems)
+        # before videos without features go: what is held out is the same for any modalities
+        self.candidates = {v: highlights_of(clips[v]) for v in ids["train"]}
         streams = self.streams(ids, clips, problems)
         ids, listed = self.kept(ids, {m: (absent_from(m, s), s.arrays) for m, s in streams.items()}, problems)
         cut = self.check(ids, clips, streams, problems)
@@ -203,6 +205,21 @@ class YouTubeHighlightsDataModule(VideoSplits):
         other.others = how(self.others) if self.others else None
         return other
 
+    def only(self, modalities: Sequence[str]) -> Self:
+        """The same data with some of the modalities, and every video that has these.
+
+        Read again when that may be more, or longer, videos: a branch is trained on the same ones whatever it is for.
+        """
+        self.setup("fit")
+        lost = self.left_out["no_features"] or self.left_out["truncated"]["rows"]
+        if not lost or set(modalities) == set(self.features):
+            return super().only(modalities)
+        other = self.changed(lambda videos: videos)
+        other.features = {m: self.features[m] for m in modalities}
+        other.splits, other.others, other.checksums, other.grid, other.grid_unit = {}, None, {}, {}, {}
+        other.setup("fit")
+        return other
+
     def train_dataloader(self) -> ShuffledVideos | Bags:
         train = self.on_device("train")
         if self.others is None or self.bags is None:
@@ -213,6 +230,11 @@ class YouTubeHighlightsDataModule(VideoSplits):
     def described(self) -> dict[str, dict[str, Any]]:
         """Label statistics by split, ready for JSON: videos, clips, share of positive ones, clips of a video."""
         return {split: statistics(videos) for split, videos in self.splits.items()}
+
+
+def highlights_of(video: Clips) -> float:
+    """The share of a video's clips that are highlights."""
+    return float(video.labels.mean(dtype=np.float64))
 
 
 def absent_from(modality: str, stream: FeatureSet) -> str:
