@@ -371,9 +371,25 @@ def test_scores_that_only_compare_the_clips_of_a_video_are_shown_as_shares_of_th
 @pytest.mark.parametrize("model", ["umt_clips", "joint_va_clips", "mini_net"])
 def test_a_compared_method_finds_highlights(tmp_path: Path, model: str):
     small = ("+experiment=youtube_dog", f"model={model}", "logger=csv", "trainer.accelerator=cpu")
-    result = content(trained(tmp_path, "recipe.baseline.epochs=2", "protocol=paper", small=small))
+    run = trained(tmp_path, "recipe.baseline.epochs=2", "++recipe.baseline.drops=[]", "protocol=paper", small=small)
+    result = content(run)
     assert result["kind"] == "baseline"
-    assert 0 <= result["metrics"]["last"]["map"] <= 1
+    first, last = (row["train/loss"] for row in curves_of(run))
+    assert last != first
+    with run.file("clips.csv").open(newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["weights"] == "last"]
+    videos = [[(int(row["label"]), float(row["logit"])) for row in rows if row["video"] == v] for v in ("d5", "d6")]
+    for name, rule in (("map", average_precision), ("map_step", step_precision)):
+        mean = np.mean([rule(*zip(*video, strict=True)) for video in videos])
+        assert result["metrics"]["last"][name] == pytest.approx(mean, abs=1e-9)
+
+
+def test_a_rate_that_would_start_lowered_is_refused_before_data_is_read():
+    words = ("data=youtube_dog", "model=mini_net", "protocol=paper", "paths.data_dir=nowhere")
+    with pytest.raises(InputError, match=r"not all within 40 epochs.*recipe.baseline.drops=\[20\], or others"):
+        run_job(checked(composed(*words, "recipe.baseline.epochs=40")))
+    with pytest.raises(InputError, match="looked for nowhere"):
+        run_job(checked(composed(*words, "recipe.baseline.epochs=40", "recipe.baseline.drops=[20]")))
 
 
 @pytest.mark.parametrize(

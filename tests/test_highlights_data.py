@@ -101,10 +101,21 @@ def test_all_problems_of_the_annotations_are_told_together(folder: Path):
     content["d3"]["clip"][0] = [100, 100]
     content["d4"]["fps"] = 0
     content["d5"] = {"domain": "dog"}
+    content["s2"]["match"][0] = True
+    content["s3"]["clip"][0] = [0, 10**400]
+    content["d7"] = {**annotation("d1"), "clip": [[50, 150], [0, 100], [100, 200]]}
+    content["d8"] = {**annotation("d1"), "clip": [[-50, 50], [0, 100], [50, 150]]}
     content["cat/d6"] = content.pop("d6")
     content["skiing/s1"] = annotation("s1")
     path = write(folder, "youtube_anno.json", content)
-    write(folder, "umt_splits.json", {"dog": {"train": ["d1", "d1"], "val": ["d2"]}, "skiing": {"train": ["s1"]}})
+    lists = {
+        "dog": {"train": ["d1", "d1"], "val": ["d2"]},
+        "skiing": {"train": ["s1"]},
+        "surfing": {"train": 5, "val": ["s1"]},
+        "parkour": {"train": ["p1"], "val": ["p2"]},
+        "skating": {"train": ["p2"], "val": ["p3"]},
+    }
+    write(folder, "umt_splits.json", lists)
     told = refused(folder)
     for sentence in (
         f"{path}: video d1 needs as many matches as clips",
@@ -112,13 +123,19 @@ def test_all_problems_of_the_annotations_are_told_together(folder: Path):
         f"{path}: video d3 has a clip that is not [first frame, last frame].",
         f"{path}: video d4 has a frame rate of 0",
         f"{path}: video d5 has no domain, clip or match",
+        f"{path}: video s2 has a match other than -1, 0 and 1.",
+        f"{path}: video s3 has a clip that is not [first frame, last frame].",
+        f"{path}: video d7 has clips before frame 0 or not in the order of time.",
+        f"{path}: video d8 has clips before frame 0 or not in the order of time.",
         f"{path}: video cat/d6 is of the domain 'dog'",
         f"{path}: video skiing/s1 is there twice",
         f"{folder / DATASET / 'umt_splits.json'}: topic dog has videos more than once: d1.",
         f"{folder / DATASET / 'umt_splits.json'}: topic skiing needs two lists of videos, train and val.",
+        f"{folder / DATASET / 'umt_splits.json'}: topic surfing needs two lists of videos, train and val.",
+        f"{folder / DATASET / 'umt_splits.json'}: video p2 is listed under parkour and skating",
     ):
         assert len([problem for problem in told if problem.startswith(sentence)]) == 1, (sentence, told)
-    assert len(told) == 9
+    assert len(told) == 15
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "not json", '{"d1": 3}'])
@@ -291,6 +308,17 @@ def test_all_problems_of_the_features_are_told_together(folder: Path):
     ):
         assert len([problem for problem in told if part in problem]) == 1, (part, told)
     assert len(told) == 6
+
+
+def test_an_array_without_rows_is_one_problem(folder: Path):
+    save(folder, "rgb", "d1", np.ones((0, 4), np.float32))
+    (problem,) = refused(folder)
+    assert "(d1) have no segment" in problem
+
+
+def test_counts_that_are_none_are_refused_together(folder: Path):
+    told = refused(folder, batch_size=0, test_batch_size=1.5, bags=2.5)
+    assert [problem.partition(":")[0] for problem in told] == ["data.batch_size", "data.test_batch_size", "data.bags"]
 
 
 def test_checksums_of_what_is_there_are_those_of_the_run(folder: Path):

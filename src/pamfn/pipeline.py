@@ -28,7 +28,7 @@ from pamfn.data.videos import WholeVideos
 from pamfn.errors import InputError, TerminatedError
 from pamfn.finished import Kind, locate, refuse_changed_data, wanted
 from pamfn.results import Trained, predictions_of, record_missing, record_result
-from pamfn.schema import Config
+from pamfn.schema import BaselineRecipe, Config, StageRecipe
 from pamfn.store import Run, cannot_write
 from pamfn.targets import build, target
 from pamfn.training.callbacks import Progress, Record, ResumePoint, write_weights
@@ -108,6 +108,7 @@ def load_network(config: Config, folder: Path, weights: str = "selected") -> nn.
 def check_buildable(config: Config, kind: Kind, modalities: Sequence[str]) -> None:
     """Refuses numbers that the network or the trainer cannot be built with, before any data is read."""
     recipe, shortest, place = getattr(config.recipe, kind), min_segments(config), "model"
+    refuse_early_drops(recipe)
     crop = getattr(recipe, "crop", None)
     if crop is not None and crop < shortest:
         raise InputError(f"recipe.{kind}.crop: the network needs {shortest} segments or more, not {crop}.")
@@ -118,6 +119,18 @@ def check_buildable(config: Config, kind: Kind, modalities: Sequence[str]) -> No
         trainer_of(config, logger=False)
     except (ValueError, ArithmeticError, RuntimeError, MisconfigurationException) as error:
         raise InputError(f"{place}: cannot be built with these settings: {error}.") from error
+
+
+def refuse_early_drops(recipe: StageRecipe | None) -> None:
+    """Drops of the rate are counted from the end: in a shorter training some would come before its start."""
+    if not isinstance(recipe, BaselineRecipe) or recipe.schedule != "steps":
+        return
+    fitting = [drop for drop in recipe.drops if drop < recipe.epochs]
+    if len(fitting) < len(recipe.drops):
+        raise InputError(
+            f"recipe.baseline.drops: {recipe.drops} epochs before the end are not all within {recipe.epochs} epochs, "
+            f"and the rate would start lowered. Say which drops there are: recipe.baseline.drops={fitting}, or others."
+        )
 
 
 class Pipeline:

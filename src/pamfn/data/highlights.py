@@ -69,8 +69,10 @@ class YouTubeHighlightsDataModule(VideoSplits):
             min_segments=min_segments,
             seed=seed,
         )
-        if test_batch_size < 1 or (bags is not None and bags < 1):
-            raise InputError("data: test_batch_size and bags are above 0.")
+        counts = {"batch_size": batch_size, "test_batch_size": test_batch_size, "bags": 1 if bags is None else bags}
+        wrong = [f"data.{name}: a whole number above 0, not {n!r}." for name, n in counts.items() if not is_count(n)]
+        if wrong:
+            raise InputError(wrong)
         made = [m for m, spec in self.features.items() if spec["extractor"] == planted_clips.EXTRACTOR]
         if 0 < len(made) < len(self.features):
             real = [m for m in self.features if m not in made]
@@ -181,7 +183,8 @@ class YouTubeHighlightsDataModule(VideoSplits):
         self, ids: Ids, clips: Mapping[str, Clips], streams: Mapping[str, FeatureSet], problems: list[str]
     ) -> dict[str, int]:
         """Features and labels of a video must agree on its number of clips, but for a few; how many are cut."""
-        names = [v for part in ids.values() for v in part if all(s.arrays[v].ndim == 2 for s in streams.values())]
+        told = {v for s in streams.values() for v, array in s.arrays.items() if array.ndim != 2 or not len(array)}
+        names = [v for part in ids.values() for v in part if v not in told]
         lengths = {v: [*(len(s.arrays[v]) for s in streams.values()), len(clips[v].labels)] for v in names}
         cut = self.check_lengths(lengths, ", ".join([*streams, "labels"]), problems)
         return {"videos": len(cut), "rows": sum(max(lengths[v]) - min(lengths[v]) for v in cut)}
@@ -230,6 +233,10 @@ class YouTubeHighlightsDataModule(VideoSplits):
     def described(self) -> dict[str, dict[str, Any]]:
         """Label statistics by split, ready for JSON: videos, clips, share of positive ones, clips of a video."""
         return {split: statistics(videos) for split, videos in self.splits.items()}
+
+
+def is_count(value: Any) -> bool:
+    return type(value) is int and value > 0
 
 
 def highlights_of(video: Clips) -> float:
