@@ -16,11 +16,18 @@ from torch import Tensor, nn
 
 from composed import composed
 from conftest import RunCli
-from pamfn import evaluate
+from pamfn import building, evaluate
 from pamfn.config import checked
 from pamfn.data.videos import Batch, Videos
 from pamfn.errors import InputError
-from pamfn.evaluation.highlights import average_precision, chance, highlight_metrics, step_precision
+from pamfn.evaluation import protocol_tables
+from pamfn.evaluation.highlights import (
+    average_precision,
+    chance,
+    expected_step_precision,
+    highlight_metrics,
+    step_precision,
+)
 from pamfn.models import PAMFN, LateFusion, ModalityBranch
 from pamfn.models.baselines import UMT, JointVA, MiniNet
 from pamfn.pipeline import Pipeline, data_module, load_network, run_job
@@ -66,6 +73,13 @@ def test_the_chance_level_is_that_of_random_orders_whatever_the_order_of_the_vid
     expected = np.mean([(1 + 0.25) / 2, (1 + 0.25 + 1 / 6) / 3])
     assert chance(labels, rankings=4000) == pytest.approx(float(expected), abs=0.02)
     assert chance(labels) == chance(dict(reversed(labels.items())))
+
+
+def test_the_chance_level_of_steps_is_the_mean_over_all_orders():
+    random = np.random.default_rng(0)
+    for labels in ([1, 0, 0, 1, 0], [1, 1, 1], [1], [0, 0]):
+        mean = np.mean([step_precision(labels, random.random(len(labels))) for _ in range(2000)])
+        assert expected_step_precision(len(labels), sum(labels)) == pytest.approx(float(mean), abs=0.02)
 
 
 @real
@@ -312,6 +326,7 @@ def test_what_is_left_out_is_in_the_result(tmp_path: Path):
     split.write_text(json.dumps(lists))
     run = run_job(checked(composed(*SMALL, *STREAMS, *places, "modalities=[rgb]", "protocol=paper")))
     assert content(run)["left_out"]["not_annotated"] == {"train": {"count": 1, "videos": ["unknown"]}}
+    assert content(run)["labels"]["train"]["videos"] == content(run)["videos"]["train"] == 4
 
 
 def test_clips_of_training_videos_are_learned_by_heart(tmp_path: Path):
@@ -362,10 +377,11 @@ def test_clips_are_ranked_by_logits_where_their_probabilities_are_equal():
     assert len(set(shown(np.array(predicted["predicted"]), SimpleNamespace(bags=None)).tolist())) == 3
 
 
-def test_scores_that_only_compare_the_clips_of_a_video_are_shown_as_shares_of_the_best():
+def test_scores_that_only_compare_the_clips_of_a_video_are_shown_between_its_lowest_and_highest():
     logits, weak = np.array([1.0, 3.0, 2.0]), SimpleNamespace(bags=60)
     for constant in (0, 1000):
-        assert shown(logits + constant, weak) == pytest.approx(np.exp([-2, 0, -1]))
+        assert shown(logits + constant, weak).tolist() == [0, 1, 0.5]
+    assert shown(np.ones(2), weak).tolist() == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("model", ["umt_clips", "joint_va_clips", "mini_net"])
@@ -410,13 +426,34 @@ def test_what_does_not_go_together_is_refused(words: list[str], sentence: str):
         checked(composed(*words))
 
 
+def test_a_chance_level_that_is_not_that_of_every_row_is_told_of():
+    def answer(row: str, chance: float) -> Any:
+        result = {"reported": "last", "metrics": {"last": {"chance": chance}}}
+        return SimpleNamespace(job=SimpleNamespace(row=row, column="dog"), result=result)
+
+    answers = [answer("full", 0.4), answer("full", 0.4), answer("rgb_only", 0.5)]
+    (level,), notes = building.chance_levels(answers[:2], {"dog": "Dog"}, "map")
+    assert (level.value, len(notes)) == (0.4, 1)
+    (level,), (_, told) = building.chance_levels(answers, {"dog": "Dog"}, "map")
+    assert level.value == 0.4
+    assert told.endswith("the rows have different test videos, whose levels are 0.400 to 0.500.")
+
+
 def test_predict_evaluate_and_the_table_read_a_highlight_run(tmp_path: Path, run_cli: RunCli):
     words = ("protocol=paper", "seed=0")
     run = trained(tmp_path, *words)
     predicted = run_cli(["predict", str(run.path), "d5", "--to", str(tmp_path / "drawn")])
     assert predicted.returncode == 0, predicted.stderr
     assert (tmp_path / "drawn" / "d5.png").exists()
-    assert len((tmp_path / "drawn" / "scores.csv").read_text().splitlines()) == 1 + 4 + 6
+    assert len((tmp_path / "drawn" / "scores_test.csv").read_text().splitlines()) == 1 + 4 + 6
+    assert f"(chance {chance({'d5': [m > 0 for m in match('d5')]}):.3f})" in predicted.stdout
+    of_train = run_cli(["predict", "--split", "train", str(run.path), "--to", str(tmp_path / "drawn"), "d1"])
+    assert of_train.returncode == 0, of_train.stderr
+    assert {file.name for file in (tmp_path / "drawn").glob("*.csv")} == {"scores_test.csv", "scores_train.csv"}
+    dashed = run_cli(["predict", str(run.path), "--split", "test", "d5", "--", "-d9", "--x"])
+    assert dashed.stderr == "error: -d9, --x: not in test of youtube_dog, which has d5, d6, ...\n"
+    two = run_cli(["predict", str(run.path), str(run.path)])
+    assert (two.returncode, two.stderr.startswith(f"error: {run.path} is a folder, not a video: one run")) == (1, True)
     unknown = run_cli(["predict", str(run.path), "d9"])
     assert (unknown.returncode, unknown.stderr) == (1, "error: d9: not in test of youtube_dog, which has d5, d6, ...\n")
     evaluated = run_cli(["evaluate", str(run.path)])
@@ -438,6 +475,13 @@ def test_predict_evaluate_and_the_table_read_a_highlight_run(tmp_path: Path, run
     assert f"{content(run)['metrics']['best_on_test']['map']:.3f}"[1:] in rows[0]
     assert "| RRAE" in table.stdout
     assert "| Random order" in table.stdout
+    (protocols,) = protocol_tables.protocols([(None, content(run))])
+    assert protocols.frame["random order"].tolist() == [f"{content(run)['metrics']['last']['chance']:.3f}"[1:]]
+    places = [f"paths.data_dir={tmp_path}", f"paths.output_dir={tmp_path / 'runs'}"]
+    by_steps = building.build(sweep[0], [*(w for w in sweep[1:] if w != "--no-wandb"), *places], "map_step")
+    counts = [[m > 0 for m in match(video)] for video in ("d5", "d6")]
+    expected = np.mean([expected_step_precision(len(labels), sum(labels)) for labels in counts])
+    assert by_steps.cells["Random order", "Dog"].mean == pytest.approx(float(expected))
     run.file("selected.safetensors").unlink()  # as archived
     with pytest.raises(InputError, match="has no weights"):
         predict(run.path, [], "test", "selected", None, None)

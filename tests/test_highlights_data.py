@@ -269,6 +269,7 @@ def test_missing_folders_are_told_with_where_they_were_looked_for(folder: Path, 
         file_of(folder, "audio", video).unlink()
     (problem,) = refused(folder)
     assert f"and {folder / DATASET / 'audio_features' / '*.npy'}; there are: none." in problem
+    assert problem.endswith("; synthetic ones are made of the labels: features=planted_clips.")
 
 
 class RunsCode:
@@ -572,6 +573,11 @@ def test_the_name_of_the_data_says_whether_its_features_are_planted(topic: str):
         "flow": ("I3D", 1024),
         "audio": ("PANN", 2048),
     }
+
+
+def test_another_topic_has_another_name():
+    chosen = checked(composed("+experiment=youtube_dog", "data.topic=skiing", "features=planted_clips"))
+    assert chosen.data == checked(composed("+experiment=youtube_skiing", "features=planted_clips")).data
 
 
 @real

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit
 
 from pamfn.evaluation.figures import plot_predictions, plot_video_precision
-from pamfn.evaluation.highlights import average_precision, step_precision
+from pamfn.evaluation.highlights import average_precision, chance, step_precision
 from pamfn.store import Run, write_text
 from pamfn.training.recipe import Points
 
@@ -78,10 +78,13 @@ def clip_rows(predictions: Predictions, data: Any) -> Iterator[list[Any]]:
 def shown(logits: np.ndarray, data: Any) -> np.ndarray:
     """What a video's logits (n,) are shown as: the probability of a highlight.
 
-    Of a network that learned from bags, whose logits only compare the clips of one video: a clip's weight among them as
-    a share of the best clip's.
+    Of a network that learned from bags, whose logits only compare the clips of one video: where each is between the
+    video's lowest and its highest.
     """
-    return np.exp(logits - logits.max()) if data.bags else expit(logits)
+    if not data.bags:
+        return expit(logits)
+    low, high = logits.min(), logits.max()
+    return (logits - low) / (high - low) if high > low else np.full_like(logits, 0.5)
 
 
 def plot_test(run: Run, points: Points, data: Any, title: str) -> None:
@@ -91,6 +94,5 @@ def plot_test(run: Run, points: Points, data: Any, title: str) -> None:
         return
     videos = list(by_video(points, data.splits["test"]))
     precision = [average_precision(labels, scores) for _, labels, scores in videos]
-    plot_video_precision(
-        run.file("predictions.png"), precision, [float(labels.mean()) for _, labels, _ in videos], title
-    )
+    by_chance = [chance({name: labels}) for name, labels, _ in videos]
+    plot_video_precision(run.file("predictions.png"), precision, by_chance, title)

@@ -44,6 +44,15 @@ def highlight_metrics(labels: Sequence[ArrayLike], scores: Sequence[ArrayLike]) 
     return {name: float(np.mean([rule(*video) for video in zip(labels, scores, strict=True)])) for name, rule in rules}
 
 
+def expected_step_precision(clips: int, highlights: int) -> float:
+    """The mean of `step_precision` over all orders of so many clips."""
+    if highlights == 0:
+        return 0.0
+    harmonic = sum(1 / k for k in range(1, clips + 1))
+    others = (highlights - 1) / (clips - 1) if clips > 1 else 0.0
+    return (harmonic + others * (clips - harmonic)) / clips
+
+
 def chance(labels: Mapping[str, ArrayLike], rankings: int = RANKINGS) -> float:
     """`map` of clips in random order, the mean of some orders: {video: labels (n,)}; the same for the same videos."""
     random = np.random.default_rng(0)
