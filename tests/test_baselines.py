@@ -528,7 +528,7 @@ def job(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job
 
     def made(name: str, *more: str) -> Config:
         small = SETTINGS[name].split() if name in SETTINGS else []
-        trained = ["recipe.baseline.crop=8", "recipe.baseline.epochs=2"] if small else []
+        trained = ["recipe.baseline.crop=8", "recipe.baseline.epochs=2", "++recipe.baseline.drops=[]"] if small else []
         return checked(composed("data=fisv_tes", f"model={name}", *always, *small, *trained, *more))
 
     return made
@@ -608,6 +608,6 @@ def test_a_second_modality_is_refused_with_what_to_choose(job: Job):
 
 
 def test_the_rate_falls_to_a_tenth_at_every_drop(job: Job):
-    run = pipeline.run_job(job("action_net", "recipe.baseline.epochs=5", "recipe.baseline.drops=[3,1]"))
+    run = pipeline.run_job(job("action_net", "recipe.baseline.epochs=5", "++recipe.baseline.drops=[3,1]"))
     rates = [float(line.split(",")[1]) for line in run.file("curves.csv").read_text().splitlines()[1:]]
     assert rates == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4])

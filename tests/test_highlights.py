@@ -1,6 +1,7 @@
 """Highlight detection: the metric, networks that score clips, trainings from labels of clips and of whole videos."""
 
 import copy
+import csv
 import json
 import os
 from collections.abc import Sequence
@@ -15,17 +16,26 @@ from torch import Tensor, nn
 
 from composed import composed
 from conftest import RunCli
+from pamfn import building, evaluate
 from pamfn.config import checked
-from pamfn.data.videos import Batch
+from pamfn.data.videos import Batch, Videos
 from pamfn.errors import InputError
-from pamfn.evaluation.highlights import average_precision, chance, highlight_metrics, step_precision
+from pamfn.evaluation import protocol_tables
+from pamfn.evaluation.highlights import (
+    average_precision,
+    chance,
+    expected_step_precision,
+    highlight_metrics,
+    step_precision,
+)
 from pamfn.models import PAMFN, LateFusion, ModalityBranch
 from pamfn.models.baselines import UMT, JointVA, MiniNet
-from pamfn.pipeline import run_job
+from pamfn.pipeline import Pipeline, data_module, load_network, run_job
 from pamfn.predict import predict
+from pamfn.predictions import shown
 from pamfn.store import Run
 from pamfn.training.detection import HighlightDetection
-from small_clips import FEATURES, write_clips
+from small_clips import FEATURES, file_of, match, save, write_clips
 
 real = pytest.mark.skipif("PAMFN_DATA_DIR" not in os.environ, reason="PAMFN_DATA_DIR does not say where real data is")
 WIDTHS = {"rgb": 5, "flow": 4, "audio": 3}
@@ -47,6 +57,13 @@ def test_equal_scores_keep_the_order_of_the_clips():
     assert average_precision([0, 0, 1], [0.5, 0.5, 0.5]) < 1
 
 
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_have_no_precision(score: float):
+    for rule in (average_precision, step_precision):
+        assert np.isnan(rule([0, 1, 0], [0.1, score, 0.2]))
+        assert np.isnan(rule([0, 0], [score, score]))
+
+
 def test_a_video_without_highlights_counts_as_zero():
     assert highlight_metrics([[1, 0], [0, 0]], [[0.9, 0.1], [0.3, 0.2]]) == {"map": 0.5, "map_step": 0.5}
 
@@ -56,6 +73,13 @@ def test_the_chance_level_is_that_of_random_orders_whatever_the_order_of_the_vid
     expected = np.mean([(1 + 0.25) / 2, (1 + 0.25 + 1 / 6) / 3])
     assert chance(labels, rankings=4000) == pytest.approx(float(expected), abs=0.02)
     assert chance(labels) == chance(dict(reversed(labels.items())))
+
+
+def test_the_chance_level_of_steps_is_the_mean_over_all_orders():
+    random = np.random.default_rng(0)
+    for labels in ([1, 0, 0, 1, 0], [1, 1, 1], [1], [0, 0]):
+        mean = np.mean([step_precision(labels, random.random(len(labels))) for _ in range(2000)])
+        assert expected_step_precision(len(labels), sum(labels)) == pytest.approx(float(mean), abs=0.02)
 
 
 @real
@@ -230,15 +254,67 @@ def test_both_stages_leave_the_map_beside_chance_and_every_clips_score(tmp_path:
     of_videos = [line.split(",") for line in lines if line.startswith("selected,test")]
     assert np.mean([float(row[5]) for row in of_videos]) == pytest.approx(metrics["best_on_test"]["map"])
     clips = run.file("clips.csv").read_text().splitlines()
-    assert clips[0] == "weights,split,video,start,end,label,score"
+    assert clips[0] == "weights,split,video,start,end,unit,label,score,logit"
     assert len(clips) == 1 + 2 * (4 + 6)  # two sets of weights, two test videos
-    assert clips[1].split(",")[2:5] == ["d5", "0", "4"]  # 100 frames at 25 a second
+    assert clips[1].split(",")[2:6] == ["d5", "0", "4", "seconds"]  # 100 frames at 25 a second
     assert run.file("predictions.png").exists()
 
 
-def test_a_held_out_video_chooses_the_epoch(tmp_path: Path):
-    metrics = content(trained(tmp_path, "modalities=[rgb]", "protocol.holdout=0.25"))["metrics"]
-    assert metrics["holdout"]["holdout_map"] >= 0
+def test_held_out_videos_choose_the_epoch(tmp_path: Path):
+    words = ("protocol.holdout=0.5", "recipe.branch.epochs=8", "recipe.branch.lr=1e-2")
+    run = trained(tmp_path, "modalities=[rgb]", *words)
+    result, curves = content(run), curves_of(run)
+    assert result["videos"] == {"train": 2, "holdout": 2, "test": 2}
+    held_out = [row["holdout/map"] for row in curves]
+    assert len(set(held_out)) > 1
+    chosen = result["metrics"]["holdout"]
+    assert chosen["epoch"] == held_out.index(max(held_out))
+    assert chosen["holdout_map"] == pytest.approx(max(held_out))
+    assert chosen["map"] == pytest.approx(curves[chosen["epoch"]]["test/map"])
+
+
+def curves_of(run: Run) -> list[dict[str, float]]:
+    with run.file("curves.csv").open(newline="") as lines:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(lines)]
+
+
+def test_a_branch_never_learns_from_what_a_fusion_holds_out_nor_depends_on_which_came_first(tmp_path: Path):
+    write_clips(tmp_path)
+    file_of(tmp_path, "audio", "d1").unlink()
+    words = ("protocol.holdout=0.2", "recipe.branch.epochs=1", "recipe.fusion.epochs=1")
+
+    def job(output: str, *more: str) -> Run:
+        places = (f"paths.data_dir={tmp_path}", f"paths.output_dir={tmp_path / output}")
+        return run_job(checked(composed(*SMALL, *STREAMS, *words, *places, *more)))
+
+    alone = job("one", "modalities=[rgb]")
+    first, second = job("one"), job("two")
+    branch = Run(tmp_path / "two" / "branch" / content(second)["branches"]["rgb"])
+    assert branch.path.name == alone.path.name == content(first)["branches"]["rgb"]
+    assert branch.file("clips.csv").read_bytes() == alone.file("clips.csv").read_bytes()
+    assert content(branch)["videos"] == content(alone)["videos"] == {"train": 3, "holdout": 1, "test": 2}
+    assert content(first)["metrics"] == content(second)["metrics"]
+    lost = {"audio": {"train": {"count": 1, "videos": ["d1"]}}}
+    assert content(second)["left_out"]["no_features"] == lost
+    branch.write_result({**content(branch), "left_out": content(second)["left_out"]})  # trained on those of the fusion
+    pipeline = Pipeline(checked(content(second)["config"]))
+    pipeline.data.setup()
+    with pytest.raises(InputError, match=f"{branch.path.name} was trained on other videos"):
+        pipeline.network("branch", ["rgb"])
+
+
+def test_a_video_of_one_clip_is_refused_before_training(tmp_path: Path):
+    """BatchNorm cannot train on it, and a video a step is the paper's recipe."""
+    write_clips(tmp_path)
+    save(tmp_path, "flow", "d1", np.ones((1, FEATURES["flow"]["width"]), np.float32))  # labels are cut to it
+    places = (f"paths.data_dir={tmp_path}", f"paths.output_dir={tmp_path / 'runs'}")
+    with pytest.raises(InputError, match="1 videos are shorter than the 2 segments that the network needs: d1"):
+        run_job(checked(composed(*SMALL, *STREAMS, *places, "protocol=paper")))
+
+
+def test_a_diverged_training_says_so(tmp_path: Path):
+    with pytest.raises(InputError, match="training diverged: the loss of epoch"):
+        trained(tmp_path, "modalities=[rgb]", "protocol=paper", "recipe.branch.lr=1e30", "recipe.branch.epochs=5")
 
 
 def test_what_is_left_out_is_in_the_result(tmp_path: Path):
@@ -250,6 +326,7 @@ def test_what_is_left_out_is_in_the_result(tmp_path: Path):
     split.write_text(json.dumps(lists))
     run = run_job(checked(composed(*SMALL, *STREAMS, *places, "modalities=[rgb]", "protocol=paper")))
     assert content(run)["left_out"]["not_annotated"] == {"train": {"count": 1, "videos": ["unknown"]}}
+    assert content(run)["labels"]["train"]["videos"] == content(run)["videos"]["train"] == 4
 
 
 def test_clips_of_training_videos_are_learned_by_heart(tmp_path: Path):
@@ -260,17 +337,75 @@ def test_clips_of_training_videos_are_learned_by_heart(tmp_path: Path):
         "model.branch.dropout=0",
         "model.branch.head_dropout=0",
     )
-    curves = trained(tmp_path, *words, *sizes).file("curves.csv").read_text().splitlines()
-    losses = [float(line.split(",")[curves[0].split(",").index("train/loss")]) for line in curves[1:]]
+    run = trained(tmp_path, *words, *sizes)
+    losses = [row["train/loss"] for row in curves_of(run)]
     assert losses[-1] < 0.1 < losses[0]
+    assert evaluate.rescored(checked(content(run)["config"]), run.path, "train", "last")["map"] > 0.95
+
+
+@pytest.mark.parametrize("size", [1, 2, 16])
+def test_every_clip_gets_its_own_logit(tmp_path: Path, size: int):
+    """d5 and d6 are of different length, and of batches with both the shorter one is padded."""
+    small = ("+experiment=youtube_dog", "logger=csv", "trainer.accelerator=cpu", *SMALL[3:])
+    run = trained(tmp_path, "modalities=[rgb]", "protocol=paper", f"+data.test_batch_size={size}", small=small)
+    config = checked(content(run)["config"])
+    data, network = data_module(config), load_network(config, run.path).eval()
+    data.setup()
+    with run.file("clips.csv").open(newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["weights"] == "selected"]
+    for video in ("d5", "d6"):
+        x = torch.from_numpy(np.load(file_of(tmp_path, "rgb", video)))[None]
+        written = [float(row["logit"]) for row in rows if row["video"] == video]
+        expected = network({"rgb": x}).score[0]
+        assert len({f"{logit:.4f}" for logit in written}) == len(written) == len(expected)
+        torch.testing.assert_close(torch.tensor(written), expected.detach(), rtol=1e-4, atol=1e-5)
+        assert [int(row["label"]) for row in rows if row["video"] == video] == [m > 0 for m in match(video)]
+
+
+def test_clips_are_ranked_by_logits_where_their_probabilities_are_equal():
+    """float32 has no probability between those of 17 and 18."""
+    one = torch.tensor([0])
+    points = torch.zeros(1)
+    videos = Videos(["v"], {}, one, one + 3, points, points, one, torch.tensor([0.0, 0.0, 1.0]))
+    data: Any = SimpleNamespace(splits={"test": videos})
+    module = HighlightDetection(nn.Identity(), splits=["test"], seed=0, epochs=1)
+    logits = torch.tensor([[17.0, 17.5, 18.0]])
+    assert len(logits.sigmoid().unique()) == 1
+    module.predictions["test"] = [(torch.tensor([0]), logits, torch.zeros(1, 3))]
+    predicted = module.predicted(data, "test")
+    assert module.judge(data, "test", predicted)["map"] == 1
+    assert len(set(shown(np.array(predicted["predicted"]), SimpleNamespace(bags=None)).tolist())) == 3
+
+
+def test_scores_that_only_compare_the_clips_of_a_video_are_shown_between_its_lowest_and_highest():
+    logits, weak = np.array([1.0, 3.0, 2.0]), SimpleNamespace(bags=60)
+    for constant in (0, 1000):
+        assert shown(logits + constant, weak).tolist() == [0, 1, 0.5]
+    assert shown(np.ones(2), weak).tolist() == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("model", ["umt_clips", "joint_va_clips", "mini_net"])
 def test_a_compared_method_finds_highlights(tmp_path: Path, model: str):
     small = ("+experiment=youtube_dog", f"model={model}", "logger=csv", "trainer.accelerator=cpu")
-    result = content(trained(tmp_path, "recipe.baseline.epochs=2", "protocol=paper", small=small))
+    run = trained(tmp_path, "recipe.baseline.epochs=2", "++recipe.baseline.drops=[]", "protocol=paper", small=small)
+    result = content(run)
     assert result["kind"] == "baseline"
-    assert 0 <= result["metrics"]["last"]["map"] <= 1
+    first, last = (row["train/loss"] for row in curves_of(run))
+    assert last != first
+    with run.file("clips.csv").open(newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["weights"] == "last"]
+    videos = [[(int(row["label"]), float(row["logit"])) for row in rows if row["video"] == v] for v in ("d5", "d6")]
+    for name, rule in (("map", average_precision), ("map_step", step_precision)):
+        mean = np.mean([rule(*zip(*video, strict=True)) for video in videos])
+        assert result["metrics"]["last"][name] == pytest.approx(mean, abs=1e-9)
+
+
+def test_a_rate_that_would_start_lowered_is_refused_before_data_is_read():
+    words = ("data=youtube_dog", "model=mini_net", "protocol=paper", "paths.data_dir=nowhere")
+    with pytest.raises(InputError, match=r"not all within 40 epochs.*recipe.baseline.drops=\[20\], or others"):
+        run_job(checked(composed(*words, "recipe.baseline.epochs=40")))
+    with pytest.raises(InputError, match="looked for nowhere"):
+        run_job(checked(composed(*words, "recipe.baseline.epochs=40", "recipe.baseline.drops=[20]")))
 
 
 @pytest.mark.parametrize(
@@ -291,13 +426,34 @@ def test_what_does_not_go_together_is_refused(words: list[str], sentence: str):
         checked(composed(*words))
 
 
+def test_a_chance_level_that_is_not_that_of_every_row_is_told_of():
+    def answer(row: str, chance: float) -> Any:
+        result = {"reported": "last", "metrics": {"last": {"chance": chance}}}
+        return SimpleNamespace(job=SimpleNamespace(row=row, column="dog"), result=result)
+
+    answers = [answer("full", 0.4), answer("full", 0.4), answer("rgb_only", 0.5)]
+    (level,), notes = building.chance_levels(answers[:2], {"dog": "Dog"}, "map")
+    assert (level.value, len(notes)) == (0.4, 1)
+    (level,), (_, told) = building.chance_levels(answers, {"dog": "Dog"}, "map")
+    assert level.value == 0.4
+    assert told.endswith("the rows have different test videos, whose levels are 0.400 to 0.500.")
+
+
 def test_predict_evaluate_and_the_table_read_a_highlight_run(tmp_path: Path, run_cli: RunCli):
     words = ("protocol=paper", "seed=0")
     run = trained(tmp_path, *words)
     predicted = run_cli(["predict", str(run.path), "d5", "--to", str(tmp_path / "drawn")])
     assert predicted.returncode == 0, predicted.stderr
     assert (tmp_path / "drawn" / "d5.png").exists()
-    assert len((tmp_path / "drawn" / "scores.csv").read_text().splitlines()) == 1 + 4 + 6
+    assert len((tmp_path / "drawn" / "scores_test.csv").read_text().splitlines()) == 1 + 4 + 6
+    assert f"(chance {chance({'d5': [m > 0 for m in match('d5')]}):.3f})" in predicted.stdout
+    of_train = run_cli(["predict", "--split", "train", str(run.path), "--to", str(tmp_path / "drawn"), "d1"])
+    assert of_train.returncode == 0, of_train.stderr
+    assert {file.name for file in (tmp_path / "drawn").glob("*.csv")} == {"scores_test.csv", "scores_train.csv"}
+    dashed = run_cli(["predict", str(run.path), "--split", "test", "d5", "--", "-d9", "--x"])
+    assert dashed.stderr == "error: -d9, --x: not in test of youtube_dog, which has d5, d6, ...\n"
+    two = run_cli(["predict", str(run.path), str(run.path)])
+    assert (two.returncode, two.stderr.startswith(f"error: {run.path} is a folder, not a video: one run")) == (1, True)
     unknown = run_cli(["predict", str(run.path), "d9"])
     assert (unknown.returncode, unknown.stderr) == (1, "error: d9: not in test of youtube_dog, which has d5, d6, ...\n")
     evaluated = run_cli(["evaluate", str(run.path)])
@@ -319,6 +475,13 @@ def test_predict_evaluate_and_the_table_read_a_highlight_run(tmp_path: Path, run
     assert f"{content(run)['metrics']['best_on_test']['map']:.3f}"[1:] in rows[0]
     assert "| RRAE" in table.stdout
     assert "| Random order" in table.stdout
+    (protocols,) = protocol_tables.protocols([(None, content(run))])
+    assert protocols.frame["random order"].tolist() == [f"{content(run)['metrics']['last']['chance']:.3f}"[1:]]
+    places = [f"paths.data_dir={tmp_path}", f"paths.output_dir={tmp_path / 'runs'}"]
+    by_steps = building.build(sweep[0], [*(w for w in sweep[1:] if w != "--no-wandb"), *places], "map_step")
+    counts = [[m > 0 for m in match(video)] for video in ("d5", "d6")]
+    expected = np.mean([expected_step_precision(len(labels), sum(labels)) for labels in counts])
+    assert by_steps.cells["Random order", "Dog"].mean == pytest.approx(float(expected))
     run.file("selected.safetensors").unlink()  # as archived
     with pytest.raises(InputError, match="has no weights"):
         predict(run.path, [], "test", "selected", None, None)

@@ -101,10 +101,21 @@ def test_all_problems_of_the_annotations_are_told_together(folder: Path):
     content["d3"]["clip"][0] = [100, 100]
     content["d4"]["fps"] = 0
     content["d5"] = {"domain": "dog"}
+    content["s2"]["match"][0] = True
+    content["s3"]["clip"][0] = [0, 10**400]
+    content["d7"] = {**annotation("d1"), "clip": [[50, 150], [0, 100], [100, 200]]}
+    content["d8"] = {**annotation("d1"), "clip": [[-50, 50], [0, 100], [50, 150]]}
     content["cat/d6"] = content.pop("d6")
     content["skiing/s1"] = annotation("s1")
     path = write(folder, "youtube_anno.json", content)
-    write(folder, "umt_splits.json", {"dog": {"train": ["d1", "d1"], "val": ["d2"]}, "skiing": {"train": ["s1"]}})
+    lists = {
+        "dog": {"train": ["d1", "d1"], "val": ["d2"]},
+        "skiing": {"train": ["s1"]},
+        "surfing": {"train": 5, "val": ["s1"]},
+        "parkour": {"train": ["p1"], "val": ["p2"]},
+        "skating": {"train": ["p2"], "val": ["p3"]},
+    }
+    write(folder, "umt_splits.json", lists)
     told = refused(folder)
     for sentence in (
         f"{path}: video d1 needs as many matches as clips",
@@ -112,13 +123,19 @@ def test_all_problems_of_the_annotations_are_told_together(folder: Path):
         f"{path}: video d3 has a clip that is not [first frame, last frame].",
         f"{path}: video d4 has a frame rate of 0",
         f"{path}: video d5 has no domain, clip or match",
+        f"{path}: video s2 has a match other than -1, 0 and 1.",
+        f"{path}: video s3 has a clip that is not [first frame, last frame].",
+        f"{path}: video d7 has clips before frame 0 or not in the order of time.",
+        f"{path}: video d8 has clips before frame 0 or not in the order of time.",
         f"{path}: video cat/d6 is of the domain 'dog'",
         f"{path}: video skiing/s1 is there twice",
         f"{folder / DATASET / 'umt_splits.json'}: topic dog has videos more than once: d1.",
         f"{folder / DATASET / 'umt_splits.json'}: topic skiing needs two lists of videos, train and val.",
+        f"{folder / DATASET / 'umt_splits.json'}: topic surfing needs two lists of videos, train and val.",
+        f"{folder / DATASET / 'umt_splits.json'}: video p2 is listed under parkour and skating",
     ):
         assert len([problem for problem in told if problem.startswith(sentence)]) == 1, (sentence, told)
-    assert len(told) == 9
+    assert len(told) == 15
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "not json", '{"d1": 3}'])
@@ -252,6 +269,7 @@ def test_missing_folders_are_told_with_where_they_were_looked_for(folder: Path, 
         file_of(folder, "audio", video).unlink()
     (problem,) = refused(folder)
     assert f"and {folder / DATASET / 'audio_features' / '*.npy'}; there are: none." in problem
+    assert problem.endswith("; synthetic ones are made of the labels: features=planted_clips.")
 
 
 class RunsCode:
@@ -291,6 +309,17 @@ def test_all_problems_of_the_features_are_told_together(folder: Path):
     ):
         assert len([problem for problem in told if part in problem]) == 1, (part, told)
     assert len(told) == 6
+
+
+def test_an_array_without_rows_is_one_problem(folder: Path):
+    save(folder, "rgb", "d1", np.ones((0, 4), np.float32))
+    (problem,) = refused(folder)
+    assert "(d1) have no segment" in problem
+
+
+def test_counts_that_are_none_are_refused_together(folder: Path):
+    told = refused(folder, batch_size=0, test_batch_size=1.5, bags=2.5)
+    assert [problem.partition(":")[0] for problem in told] == ["data.batch_size", "data.test_batch_size", "data.bags"]
 
 
 def test_checksums_of_what_is_there_are_those_of_the_run(folder: Path):
@@ -376,6 +405,39 @@ def test_a_part_of_train_spread_over_the_share_of_highlights_is_held_out(folder:
     again, other = (module(folder, holdout=0.5, seed=seed).splits["holdout"].names for seed in (3, 4))
     assert again == data.splits["holdout"].names
     assert {tuple(module(folder, holdout=0.5, seed=s).splits["holdout"].names) for s in range(8)} > {tuple(other)}
+
+
+@pytest.fixture
+def larger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """With three more training videos of dogs, seven in all."""
+    for video, clips in (("d7", 8), ("d8", 5), ("d9", 9)):
+        monkeypatch.setitem(COUNTS, video, clips)
+    monkeypatch.setitem(SPLIT["dog"], "train", [*SPLIT["dog"]["train"], "d7", "d8", "d9"])
+    return write_clips(tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_same_videos_are_held_out_whatever_features_are_missing(larger: Path, seed: int):
+    whole = module(larger, holdout=0.3, seed=seed)
+    (first, *held_out), (lost, *_) = (whole.splits[split].names for split in ("holdout", "train"))
+    for video in (first, lost):
+        file_of(larger, "audio", video).unlink()
+    rgb = module(larger, holdout=0.3, seed=seed, features={"rgb": FEATURES["rgb"]})
+    assert {s: v.names for s, v in rgb.splits.items()} == {s: v.names for s, v in whole.splits.items()}
+    data = module(larger, holdout=0.3, seed=seed)
+    assert data.splits["holdout"].names == held_out
+    assert data.splits["train"].names == [v for v in whole.splits["train"].names if v != lost]
+    assert data.seeded(seed).splits["holdout"].names == held_out
+    alone = data.only(["rgb"])
+    assert alone.splits["train"].names == rgb.splits["train"].names
+    assert alone.left_out == rgb.left_out != data.left_out
+    assert alone.checksums == rgb.checksums
+
+
+def test_a_hold_out_without_any_features_is_refused(folder: Path):
+    (held_out,) = module(folder, holdout=0.2).splits["holdout"].names
+    file_of(folder, "audio", held_out).unlink()
+    assert f"none of the 1 videos that are held out is there ({held_out})" in refused(folder, holdout=0.2)[0]
 
 
 def test_bags_pair_every_video_with_one_of_another_topic(folder: Path):
@@ -511,6 +573,11 @@ def test_the_name_of_the_data_says_whether_its_features_are_planted(topic: str):
         "flow": ("I3D", 1024),
         "audio": ("PANN", 2048),
     }
+
+
+def test_another_topic_has_another_name():
+    chosen = checked(composed("+experiment=youtube_dog", "data.topic=skiing", "features=planted_clips"))
+    assert chosen.data == checked(composed("+experiment=youtube_skiing", "features=planted_clips")).data
 
 
 @real

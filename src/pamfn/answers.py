@@ -105,14 +105,12 @@ def predictions(answer: Answer, weights: str, metric: str, value: float) -> dict
     Raises:
         InputError: when there are none, or their metric is not the stored one.
     """
-    file = answer.run.file("predictions.csv")
+    columns = ("highlights", metric) if metric in HIGHLIGHTS else ("true", "predicted")
     try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            rows = [row for row in csv.DictReader(lines) if (row["weights"], row["split"]) == (weights, "test")]
-        columns = ("highlights", metric) if metric in HIGHLIGHTS else ("true", "predicted")
-        found = {row["video"]: (float(row[columns[0]]), float(row[columns[1]])) for row in rows}
+        found = of_videos(answer, weights, columns)
         true, predicted = zip(*found.values(), strict=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
+        file = answer.run.file("predictions.csv")
         raise InputError(f"No interval for {answer.run.path.name}: {file} cannot be read ({error!r}).") from error
     if metric in HIGHLIGHTS:
         again = fmean(predicted)
@@ -124,3 +122,24 @@ def predictions(answer: Answer, weights: str, metric: str, value: float) -> dict
             f"{value:.6f}; one of them was changed."
         )
     return found
+
+
+def of_videos(answer: Answer, weights: str, columns: tuple[str, str]) -> dict[str, tuple[float, float]]:
+    """{test video: its numbers in two columns of predictions.csv}."""
+    with answer.run.file("predictions.csv").open(newline="", encoding="utf-8") as lines:
+        rows = [row for row in csv.DictReader(lines) if (row["weights"], row["split"]) == (weights, "test")]
+    return {row["video"]: (float(row[columns[0]]), float(row[columns[1]])) for row in rows}
+
+
+def clip_counts(answer: Answer) -> dict[str, tuple[int, int]]:
+    """{test video: its clips, and how many are highlights}.
+
+    Raises:
+        InputError: when there is no predictions.csv of highlights.
+    """
+    try:
+        found = of_videos(answer, "selected", ("clips", "highlights"))
+        return {video: (int(clips), int(highlights)) for video, (clips, highlights) in found.items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        file = answer.run.file("predictions.csv")
+        raise InputError(f"No chance level for {answer.run.path.name}: {file} cannot be read ({error!r}).") from error

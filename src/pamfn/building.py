@@ -5,14 +5,15 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 
-from pamfn.answers import Answer, answered, measurements, refuse_mixed
+from pamfn.answers import Answer, answered, clip_counts, measurements, refuse_mixed
 from pamfn.config import EXPERIMENTS
 from pamfn.errors import InputError
 from pamfn.evaluation.cells import COLUMNS, Measured, Place, ordered
 from pamfn.evaluation.costs import Cost, cost_notes
 from pamfn.evaluation.highlights import METRICS as HIGHLIGHTS
-from pamfn.evaluation.highlights import RANKINGS
+from pamfn.evaluation.highlights import RANKINGS, expected_step_precision
 from pamfn.evaluation.metrics import METRICS
 from pamfn.evaluation.tables import REFERENCE, BuiltTable, Layout, build_table
 from pamfn.provenance import counted, machine, provenance
@@ -47,7 +48,7 @@ def built(sweep: Sweep, overrides: Sequence[str], metric: str | None, select: st
     columns = column_names(sweep.jobs)
     shown = ordered(columns.values())
     measured, doubts = measurements(answers, columns, sweep.table.rows, metric, select)
-    by_chance = chance_levels(answers, columns) if metric == "map" else []
+    by_chance, of_chance = chance_levels(answers, columns, metric) if metric in HIGHLIGHTS else ([], [])
     measured += by_chance
     synthetic = any(answer.result["data_source"] == "synthetic" for answer in answers)
     figures = {} if synthetic else paper_figures(sweep.table, metric)  # a difference would say nothing
@@ -56,7 +57,6 @@ def built(sweep: Sweep, overrides: Sequence[str], metric: str | None, select: st
     costs = costs_of(sweep.table, answers)
     timed = (machine(result) for result in results.values() if result.get("inference_ms"))
     of_paper = sweep.table.notes if figures else []
-    of_chance = [f"{CHANCE}: the same clips, ranked at random (mean of {RANKINGS} orders)."] if by_chance else []
     notes = [
         *of_paper,
         *of_chance,
@@ -77,10 +77,35 @@ def built(sweep: Sweep, overrides: Sequence[str], metric: str | None, select: st
     return build_table(layout, measured, figures, notes, missing_commands(sweep, answers, overrides), costs)
 
 
-def chance_levels(answers: Sequence[Answer], columns: Mapping[str, str]) -> list[Measured]:
-    """The mAP of random rankings of every column's test videos, as a row of its own."""
-    levels = {columns[a.job.column]: a.result["metrics"][a.result["reported"]]["chance"] for a in answers}
-    return [Measured(CHANCE, column, 0, level) for column, level in levels.items()]
+def chance_levels(
+    answers: Sequence[Answer], columns: Mapping[str, str], metric: str
+) -> tuple[list[Measured], list[str]]:
+    """The mAP of random rankings of every column's test videos, as a row of its own; what there is to say of it."""
+    levels: dict[str, dict[float, None]] = {}
+    doubts: dict[str, None] = {}
+    for answer in answers:
+        try:
+            level = chance_level(answer, metric)
+        except InputError as error:
+            doubts |= dict.fromkeys(error.problems)
+            continue
+        levels.setdefault(columns[answer.job.column], {})[round(level, 9)] = None
+    orders = f"mean of {RANKINGS} orders" if metric == "map" else "mean of all orders"
+    notes = [f"{CHANCE}: the same clips, ranked at random ({orders})."] if levels else []
+    notes += [
+        f"{CHANCE} of {column} is that of the first row; the rows have different test videos, whose levels are "
+        f"{min(found):.3f} to {max(found):.3f}."
+        for column, found in levels.items()
+        if len(found) > 1
+    ]
+    return [Measured(CHANCE, column, 0, next(iter(found))) for column, found in levels.items()], [*notes, *doubts]
+
+
+def chance_level(answer: Answer, metric: str) -> float:
+    """The mAP of random rankings of the test videos of a run."""
+    if metric == "map":
+        return answer.result["metrics"][answer.result["reported"]]["chance"]
+    return fmean(expected_step_precision(*counts) for counts in clip_counts(answer).values())
 
 
 def costs_of(table: Table, answers: Sequence[Answer]) -> dict[str, Cost]:

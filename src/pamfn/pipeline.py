@@ -4,6 +4,7 @@ Every network is stored once, in a folder named by everything that decides its n
 that was interrupted goes on; two processes that want the same one do not train it twice.
 """
 
+import json
 import logging
 import math
 import time
@@ -27,7 +28,7 @@ from pamfn.data.videos import WholeVideos
 from pamfn.errors import InputError, TerminatedError
 from pamfn.finished import Kind, locate, refuse_changed_data, wanted
 from pamfn.results import Trained, predictions_of, record_missing, record_result
-from pamfn.schema import Config
+from pamfn.schema import BaselineRecipe, Config, StageRecipe
 from pamfn.store import Run, cannot_write
 from pamfn.targets import build, target
 from pamfn.training.callbacks import Progress, Record, ResumePoint, write_weights
@@ -63,12 +64,23 @@ def refuse_no_split(data: VideoSplits, split: str) -> None:
         raise InputError(f"split {split}: this run's protocol has only {', '.join(sorted(data.splits))}.")
 
 
+def refuse_other_videos(run: Run, result: dict[str, Any], data: VideoSplits) -> None:
+    """A branch that is read must have left out the videos that it would leave out now."""
+    had, have = (json.dumps(left_out, sort_keys=True) for left_out in (result.get("left_out") or {}, data.left_out))
+    if had != have:
+        raise InputError(
+            f"{run.path} was trained on other videos: its result.json says which it left out, and now they are others. "
+            "Remove that folder to train it again, or choose another paths.output_dir."
+        )
+
+
 def min_segments(config: Config) -> int:
     """The shortest video that the network can take."""
     if config.is_baseline:
         return getattr(target(config.model, "model"), "min_segments", 1)
     branch = config.model["branch"]
-    return 1 if branch.get("per_segment") else 2 ** (branch.get("num_stages", 1) - 1)
+    # per segment: BatchNorm has nothing to normalise in a batch that is a single segment
+    return 2 if branch.get("per_segment") else 2 ** (branch.get("num_stages", 1) - 1)
 
 
 def build_network(
@@ -96,6 +108,7 @@ def load_network(config: Config, folder: Path, weights: str = "selected") -> nn.
 def check_buildable(config: Config, kind: Kind, modalities: Sequence[str]) -> None:
     """Refuses numbers that the network or the trainer cannot be built with, before any data is read."""
     recipe, shortest, place = getattr(config.recipe, kind), min_segments(config), "model"
+    refuse_early_drops(recipe)
     crop = getattr(recipe, "crop", None)
     if crop is not None and crop < shortest:
         raise InputError(f"recipe.{kind}.crop: the network needs {shortest} segments or more, not {crop}.")
@@ -106,6 +119,18 @@ def check_buildable(config: Config, kind: Kind, modalities: Sequence[str]) -> No
         trainer_of(config, logger=False)
     except (ValueError, ArithmeticError, RuntimeError, MisconfigurationException) as error:
         raise InputError(f"{place}: cannot be built with these settings: {error}.") from error
+
+
+def refuse_early_drops(recipe: StageRecipe | None) -> None:
+    """Drops of the rate are counted from the end: in a shorter training some would come before its start."""
+    if not isinstance(recipe, BaselineRecipe) or recipe.schedule != "steps":
+        return
+    fitting = [drop for drop in recipe.drops if drop < recipe.epochs]
+    if len(fitting) < len(recipe.drops):
+        raise InputError(
+            f"recipe.baseline.drops: {recipe.drops} epochs before the end are not all within {recipe.epochs} epochs, "
+            f"and the rate would start lowered. Say which drops there are: recipe.baseline.drops={fitting}, or others."
+        )
 
 
 class Pipeline:
@@ -162,6 +187,8 @@ class Pipeline:
                     fit(self.config, run, kind, self.data.only(modalities), epochs=epochs, branches=branches)
                     return run
         refuse_changed_data(self.config, run, result)
+        if self.data.splits:  # read for a network that is to be trained on top
+            refuse_other_videos(run, result, self.data.only(modalities))
         log.info("%s %s: read from %s", kind, run.path.name, run.path)
         return run
 

@@ -1,6 +1,7 @@
 """`python -m pamfn.predict RUN`: a highlight network's score of every clip, and their curves over time."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,12 +14,20 @@ from pamfn.store import write_text
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pamfn.predict", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished highlight run")
-    parser.add_argument("videos", nargs="*", metavar="VIDEO", help="videos to draw (default: all of the split)")
+    parser.add_argument(
+        "videos",
+        nargs="*",
+        metavar="VIDEO",
+        help="videos to draw (default: all of the split); those that start with - come last, behind --",
+    )
     parser.add_argument("--split", choices=["test", "holdout", "train"], default="test")
     parser.add_argument("--weights", choices=["selected", "last"], default="selected")
     parser.add_argument("--data-dir", help="where the data is now (default: where the run read it)")
-    parser.add_argument("--to", type=Path, help="folder for scores.csv and VIDEO.png (default: RUN/highlights)")
-    arguments = parser.parse_args()
+    parser.add_argument("--to", type=Path, help="folder for scores_SPLIT.csv and VIDEO.png (default: RUN/highlights)")
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    arguments = parser.parse_intermixed_args(words[:end])
+    arguments.videos += words[end + 1 :]
     config.register()
     try:
         predict(**vars(arguments))
@@ -34,15 +43,20 @@ def predict(
     Raises:
         InputError: when the run is not a finished one of highlights, or a video is not in its split.
     """
+    for video in videos:
+        if Path(video).is_dir():
+            raise InputError(
+                f"{video} is a folder, not a video: one run at a time, and the words behind it are videos."
+            )
     settings = configuration(with_weights(run), data_dir, None, None)
 
     import torch
 
     from pamfn.data.highlights import YouTubeHighlightsDataModule
     from pamfn.evaluation.figures import plot_highlights
-    from pamfn.evaluation.highlights import average_precision
+    from pamfn.evaluation.highlights import average_precision, chance
     from pamfn.pipeline import data_module, quiet, refuse_no_split, scored
-    from pamfn.predictions import CLIPS, by_video, clip_rows, table
+    from pamfn.predictions import CLIPS, by_video, clip_rows, shown, table
 
     quiet()
     torch.set_num_threads(settings.threads or torch.get_num_threads())
@@ -56,17 +70,21 @@ def predict(
         raise InputError(f"{', '.join(strangers)}: not in {split} of {data.task}, which has {some}, ...")
     points = scored(settings, run, weights, data, split)
     to = to or run / "highlights"
-    write_text(to / "scores.csv", table(CLIPS, clip_rows({weights: {split: points}}, data)))
-    print(f"{to / 'scores.csv'}: {len(points['predicted'])} clips of {len(data.splits[split])} videos")
+    scores = to / f"scores_{split}.csv"
+    write_text(scores, table(CLIPS, clip_rows({weights: {split: points}}, data)))
+    print(f"{scores}: {len(points['predicted'])} clips of {len(data.splits[split])} videos")
     drawn = {}
-    for name, labels, scores in by_video(points, data.splits[split]):
+    for name, labels, logits in by_video(points, data.splits[split]):
         if videos and name not in videos:
             continue
-        drawn[name] = average_precision(labels, scores)
-        title = f"{data.task}, {name}: average precision {drawn[name]:.3f}"
-        plot_highlights(to / f"{name}.png", data.grid[name], labels, scores, title, unit=data.grid_unit[name])
+        drawn[name] = average_precision(labels, logits)
+        precision = f"average precision {drawn[name]:.3f} (chance {chance({name: labels}):.3f})"
+        title = f"{data.task}, {name}: {precision}"
+        plot_highlights(
+            to / f"{name}.png", data.grid[name], labels, shown(logits, data), title, unit=data.grid_unit[name]
+        )
         told = f"{int(labels.sum())} highlights in {len(labels)} clips"
-        print(f"{to / name}.png: average precision {drawn[name]:.3f}, {told}")
+        print(f"{to / name}.png: {precision}, {told}")
     return drawn
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from pamfn.evaluation.figures import plot_predictions, plot_video_precision
-from pamfn.evaluation.highlights import average_precision, step_precision
+from pamfn.evaluation.highlights import average_precision, chance, step_precision
 from pamfn.store import Run, write_text
 from pamfn.training.recipe import Points
 
@@ -17,13 +18,14 @@ Predictions = dict[str, dict[str, Points]]
 
 SCORES = ("weights", "split", "video", "true", "predicted", "spread")
 VIDEOS = ("weights", "split", "video", "clips", "highlights", "map", "map_step")
-CLIPS = ("weights", "split", "video", "start", "end", "label", "score")
+CLIPS = ("weights", "split", "video", "start", "end", "unit", "label", "score", "logit")
 
 
 def write_predictions(run: Run, predictions: Predictions, data: Any) -> None:
     """predictions.csv: true and predicted points of every video, or the average precision of its highlights.
 
-    Of highlights also clips.csv: label and score of every clip, and when it starts and ends.
+    Of highlights also clips.csv: label, score (`shown`) and logit of every clip, and when it starts and ends, in
+    seconds, or in frames where the frame rate is not known.
     """
     if data.predicts == "score":
         write_text(run.file("predictions.csv"), table(SCORES, score_rows(predictions, data)))
@@ -50,7 +52,7 @@ def score_rows(predictions: Predictions, data: Any) -> Iterator[list[Any]]:
 
 
 def by_video(points: Points, videos: Any) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Every video's name, with the labels and scores (n,) of its clips."""
+    """Every video's name, with the labels and logits (n,) of its clips."""
     ends = videos.length.cumsum(0)[:-1].tolist()
     columns = (np.split(np.array(points[name]), ends) for name in ("true", "predicted"))
     yield from zip(videos.names, *columns, strict=True)
@@ -59,17 +61,30 @@ def by_video(points: Points, videos: Any) -> Iterator[tuple[str, np.ndarray, np.
 def video_rows(predictions: Predictions, data: Any) -> Iterator[list[Any]]:
     for weights, splits in predictions.items():
         for split, points in splits.items():
-            for name, labels, scores in by_video(points, data.splits[split]):
-                precision = average_precision(labels, scores), step_precision(labels, scores)
+            for name, labels, logits in by_video(points, data.splits[split]):
+                precision = average_precision(labels, logits), step_precision(labels, logits)
                 yield [weights, split, name, len(labels), int(labels.sum()), *precision]
 
 
 def clip_rows(predictions: Predictions, data: Any) -> Iterator[list[Any]]:
     for weights, splits in predictions.items():
         for split, points in splits.items():
-            for name, labels, scores in by_video(points, data.splits[split]):
-                for (start, end), label, score in zip(data.grid[name], labels, scores, strict=False):
-                    yield [weights, split, name, float(start), float(end), int(label), float(score)]
+            for name, labels, logits in by_video(points, data.splits[split]):
+                clips = zip(data.grid[name].tolist(), labels, shown(logits, data), logits, strict=True)
+                for (start, end), label, *said in clips:
+                    yield [weights, split, name, start, end, data.grid_unit[name], int(label), *map(float, said)]
+
+
+def shown(logits: np.ndarray, data: Any) -> np.ndarray:
+    """What a video's logits (n,) are shown as: the probability of a highlight.
+
+    Of a network that learned from bags, whose logits only compare the clips of one video: where each is between the
+    video's lowest and its highest.
+    """
+    if not data.bags:
+        return expit(logits)
+    low, high = logits.min(), logits.max()
+    return (logits - low) / (high - low) if high > low else np.full_like(logits, 0.5)
 
 
 def plot_test(run: Run, points: Points, data: Any, title: str) -> None:
@@ -79,6 +94,5 @@ def plot_test(run: Run, points: Points, data: Any, title: str) -> None:
         return
     videos = list(by_video(points, data.splits["test"]))
     precision = [average_precision(labels, scores) for _, labels, scores in videos]
-    plot_video_precision(
-        run.file("predictions.png"), precision, [float(labels.mean()) for _, labels, _ in videos], title
-    )
+    by_chance = [chance({name: labels}) for name, labels, _ in videos]
+    plot_video_precision(run.file("predictions.png"), precision, by_chance, title)

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import WandbLogger
 from torch import nn
 
 from pamfn.config import ROOT
+from pamfn.data.highlights import YouTubeHighlightsDataModule
 from pamfn.data.module import ScoreDataModule
 from pamfn.data.splits import VideoSplits
 from pamfn.evaluation.figures import NAMES, plot_curves
@@ -108,6 +109,7 @@ def result_of(trained: Trained, data: VideoSplits, metrics: dict[str, dict[str, 
         "data_files": {k: v for k, v in data.checksums.items() if keeps(k, trained.modalities)},
         "videos": {split: len(videos) for split, videos in data.splits.items()},
         "left_out": data.left_out,
+        "labels": data.described() if isinstance(data, YouTubeHighlightsDataModule) else None,
         "score_range": data.score_range if isinstance(data, ScoreDataModule) else None,
         "decisions": trained.decisions,
         "parameters": {

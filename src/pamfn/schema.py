@@ -48,7 +48,8 @@ class StageRecipe(Strict):
 class BaselineRecipe(StageRecipe):
     """How a compared method is trained. `crop`: segments of a training crop, None where videos are taken whole.
 
-    schedule `steps`: the rate falls by `drop_factor` each of `drops` epochs before the end.
+    schedule `steps`: the rate falls by `drop_factor` each of `drops` epochs before the end, all of which must be within
+    `epochs`.
     """
 
     schedule: Literal["cosine", "none", "steps"]  # type: ignore[assignment]

@@ -27,7 +27,7 @@ def summary_of(run: Run, result: dict[str, Any]) -> str:
     of_scores = "srcc" in result["metrics"][result["reported"]]
     units = "Errors (mae) are in points, rl2 is x 100." if of_scores else "chance: the map of clips in random order."
     lines.append(f" * reported by this protocol. {units}")
-    files = ("result.json", "predictions.csv", "curves.csv", "predictions.png", "curves.png")
+    files = ("result.json", "predictions.csv", "clips.csv", "curves.csv", "predictions.png", "curves.png")
     lines.append(f"Run folder: {run.path}  ({', '.join(name for name in files if run.file(name).exists())})")
     return "\n".join(lines)
 

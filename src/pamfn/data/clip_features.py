@@ -47,4 +47,5 @@ def read_clip_features(
 
 def _found(data_dir: Path, dataset: str, modality: str, extractor: str) -> Path:
     plain = plain_source(data_dir, dataset, modality, extractor)
-    return feature_file(data_dir, dataset, modality, extractor, plain=plain)
+    instead = "synthetic ones are made of the labels: features=planted_clips"
+    return feature_file(data_dir, dataset, modality, extractor, plain=plain, instead=instead)

@@ -1,9 +1,9 @@
 """Annotations of highlight detection: which clips of a video are highlights, and which videos are for what."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,8 @@ from pamfn.errors import InputError
 
 SPLITS = {"train": "train", "test": "val"}
 """Ours, and UMT's name of it: its "val" is what it tests on."""
+MOST_FRAMES = 1e12
+"""No frame is this late; a number of JSON may be too large for any float."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +70,19 @@ def _problem(entry: Any, topic: str) -> str:
         return f"is of the domain {domain!r}: expected the topic in its name"
     if not isinstance(clip, list) or not isinstance(match, list) or not clip or len(clip) != len(match):
         return "needs as many matches as clips, and one clip at least"
-    if not all(isinstance(m, int) and m in (-1, 0, 1) for m in match):
+    if not all(type(m) is int and m in (-1, 0, 1) for m in match):
         return "has a match other than -1, 0 and 1"
     if not all(isinstance(c, list) and len(c) == 2 and _number(c[0]) and _number(c[1]) and c[0] < c[1] for c in clip):
         return "has a clip that is not [first frame, last frame]"
+    if clip[0][0] < 0 or any(one[0] >= two[0] for one, two in pairwise(clip)):
+        return "has clips before frame 0 or not in the order of time"
     if fps is not None and not (_number(fps) and fps > 0):
         return f"has a frame rate of {fps!r}: expected a number above 0, or none"
     return ""
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST_FRAMES
 
 
 def read_split(path: Path) -> dict[str, dict[str, list[str]]]:
@@ -92,16 +96,27 @@ def read_split(path: Path) -> dict[str, dict[str, list[str]]]:
     problems: list[str] = []
     for topic, lists in _mapping(path, "list of videos").items():
         found = {ours: lists.get(name) for ours, name in SPLITS.items()} if isinstance(lists, dict) else {}
-        ids = [video for names in found.values() for video in names or []]
         if not found or not all(isinstance(names, list) and names for names in found.values()):
             problems.append(f"{path}: topic {topic} needs two lists of videos, {' and '.join(SPLITS.values())}.")
-        elif not all(isinstance(video, str) for video in ids):
+            continue
+        ids = [video for names in found.values() for video in names or []]
+        if not all(isinstance(video, str) for video in ids):
             problems.append(f"{path}: topic {topic} has a video that is not named by text.")
         elif len(set(ids)) < len(ids):
             twice = sorted({video for video in ids if ids.count(video) > 1})
             problems.append(f"{path}: topic {topic} has videos more than once: {', '.join(twice[:5])}.")
         else:
             topics[topic] = {ours: list(names or []) for ours, names in found.items()}
+    topics_of: dict[str, list[str]] = {}
+    for topic, lists in topics.items():
+        for video in (*lists["train"], *lists["test"]):
+            topics_of.setdefault(video, []).append(topic)
+    problems += [
+        f"{path}: video {video} is listed under {' and '.join(of)}: keep one of them, or it may be tested on where it "
+        "was trained on."
+        for video, of in topics_of.items()
+        if len(of) > 1
+    ]
     _refuse(path, problems)
     return topics
 

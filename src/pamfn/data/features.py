@@ -37,10 +37,13 @@ class FeatureSet:
     path: Path
 
 
-def feature_file(data_dir: Path, dataset: str, modality: str, extractor: str, *, plain: Path | None = None) -> Path:
+def feature_file(
+    data_dir: Path, dataset: str, modality: str, extractor: str, *, plain: Path | None = None, instead: str = ""
+) -> Path:
     """The file with these features: the store if there is one, else the `.npy`, else the folder `plain`.
 
-    Raises InputError when there is none of them, and when the store was made of another source than is there now.
+    Raises InputError when there is none of them, which says what there is `instead`, and when the store was made of
+    another source than is there now.
     """
     npy = data_dir / "features" / f"{dataset}_{modality}_{extractor}.npy"
     store = npy.with_suffix(".safetensors")
@@ -51,10 +54,10 @@ def feature_file(data_dir: Path, dataset: str, modality: str, extractor: str, *,
         return store
     if sources:
         return sources[0]
-    raise InputError(_missing(npy, dataset, modality, plain))
+    raise InputError(_missing(npy, dataset, modality, plain, instead))
 
 
-def _missing(source: Path, dataset: str, modality: str, plain: Path | None) -> str:
+def _missing(source: Path, dataset: str, modality: str, plain: Path | None, instead: str) -> str:
     names = {file.stem for end in ("npy", "safetensors") for file in source.parent.glob(f"{dataset}_*.{end}")}
     there = sorted(name.removeprefix(f"{dataset}_").rpartition("_")[::2] for name in names)
     listed = ", ".join(f"{other} ({extractor})" for other, extractor in there) or "none"
@@ -63,7 +66,9 @@ def _missing(source: Path, dataset: str, modality: str, plain: Path | None) -> s
         f"no {modality} features for {dataset}: looked for {source} (or .safetensors)"
         + (f" and {plain}" if plain else "")
         + f"; there are: {listed}. "
-        "Put them there (README, 'Data')" + (f", or run without them: modalities=[{others}]." if others else ".")
+        "Put them there (README, 'Data')"
+        + (f", or run without them: modalities=[{others}]" if others else "")
+        + (f"; {instead}." if instead else ".")
     )
 
 

@@ -69,8 +69,10 @@ class YouTubeHighlightsDataModule(VideoSplits):
             min_segments=min_segments,
             seed=seed,
         )
-        if test_batch_size < 1 or (bags is not None and bags < 1):
-            raise InputError("data: test_batch_size and bags are above 0.")
+        counts = {"batch_size": batch_size, "test_batch_size": test_batch_size, "bags": 1 if bags is None else bags}
+        wrong = [f"data.{name}: a whole number above 0, not {n!r}." for name, n in counts.items() if not is_count(n)]
+        if wrong:
+            raise InputError(wrong)
         made = [m for m, spec in self.features.items() if spec["extractor"] == planted_clips.EXTRACTOR]
         if 0 < len(made) < len(self.features):
             real = [m for m in self.features if m not in made]
@@ -97,6 +99,8 @@ class YouTubeHighlightsDataModule(VideoSplits):
         clips, ids = self.read_annotations()
         file = self.data_dir / self.annotations
         ids, lost = self.kept(ids, {"annotations": (f"not in {file}", clips)}, problems)
+        # before videos without features go: what is held out is the same for any modalities
+        self.candidates = {v: highlights_of(clips[v]) for v in ids["train"]}
         streams = self.streams(ids, clips, problems)
         ids, listed = self.kept(ids, {m: (absent_from(m, s), s.arrays) for m, s in streams.items()}, problems)
         cut = self.check(ids, clips, streams, problems)
@@ -179,7 +183,8 @@ class YouTubeHighlightsDataModule(VideoSplits):
         self, ids: Ids, clips: Mapping[str, Clips], streams: Mapping[str, FeatureSet], problems: list[str]
     ) -> dict[str, int]:
         """Features and labels of a video must agree on its number of clips, but for a few; how many are cut."""
-        names = [v for part in ids.values() for v in part if all(s.arrays[v].ndim == 2 for s in streams.values())]
+        told = {v for s in streams.values() for v, array in s.arrays.items() if array.ndim != 2 or not len(array)}
+        names = [v for part in ids.values() for v in part if v not in told]
         lengths = {v: [*(len(s.arrays[v]) for s in streams.values()), len(clips[v].labels)] for v in names}
         cut = self.check_lengths(lengths, ", ".join([*streams, "labels"]), problems)
         return {"videos": len(cut), "rows": sum(max(lengths[v]) - min(lengths[v]) for v in cut)}
@@ -203,6 +208,21 @@ class YouTubeHighlightsDataModule(VideoSplits):
         other.others = how(self.others) if self.others else None
         return other
 
+    def only(self, modalities: Sequence[str]) -> Self:
+        """The same data with some of the modalities, and every video that has these.
+
+        Read again when that may be more, or longer, videos: a branch is trained on the same ones whatever it is for.
+        """
+        self.setup("fit")
+        lost = self.left_out["no_features"] or self.left_out["truncated"]["rows"]
+        if not lost or set(modalities) == set(self.features):
+            return super().only(modalities)
+        other = self.changed(lambda videos: videos)
+        other.features = {m: self.features[m] for m in modalities}
+        other.splits, other.others, other.checksums, other.grid, other.grid_unit = {}, None, {}, {}, {}
+        other.setup("fit")
+        return other
+
     def train_dataloader(self) -> ShuffledVideos | Bags:
         train = self.on_device("train")
         if self.others is None or self.bags is None:
@@ -213,6 +233,15 @@ class YouTubeHighlightsDataModule(VideoSplits):
     def described(self) -> dict[str, dict[str, Any]]:
         """Label statistics by split, ready for JSON: videos, clips, share of positive ones, clips of a video."""
         return {split: statistics(videos) for split, videos in self.splits.items()}
+
+
+def is_count(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def highlights_of(video: Clips) -> float:
+    """The share of a video's clips that are highlights."""
+    return float(video.labels.mean(dtype=np.float64))
 
 
 def absent_from(modality: str, stream: FeatureSet) -> str:

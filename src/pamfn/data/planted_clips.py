@@ -10,8 +10,10 @@ from each other, audio is the weakest, so that fusion helps. The features are s_
 plus four slow signals that do not matter, along directions that all topics share, plus noise. A video's features follow
 from the modality, its topic, its id and its labels alone, whichever other videos are there.
 
-Logistic regression on single clips ranks the clips of UMT's test videos with a mean average precision, averaged over
-the topics, of .71 from rgb, .67 from flow, .63 from audio and .78 from all three; chance is .51.
+Logistic regression on single clips (scikit-learn's, with its defaults, a model a topic fitted to all clips of UMT's
+training videos, features 64 wide, all three side by side) ranks the clips of the test videos with a mean average
+precision, averaged over the six topics, of .68 from rgb, .65 from flow, .59 from audio and .74 from all three; chance
+is .51. That is of the 422 videos that UMT's annotations hold.
 """
 
 import hashlib

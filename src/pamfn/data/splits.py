@@ -53,6 +53,7 @@ class VideoSplits(L.LightningDataModule, ABC):
         self.min_segments = min_segments
         self.splits: dict[str, Videos] = {}
         self.undivided: dict[str, Videos] = {}  # train and test before anything is held out
+        self.candidates: dict[str, float] = {}  # points of what the held-out videos are drawn from, if not of train
         self.evaluated: list[str] = []  # splits scored after every epoch
         self.checksums: dict[str, str] = {}
         self.left_out: dict[str, Any] = {}  # what of the data set is not used, ready for JSON
@@ -68,12 +69,19 @@ class VideoSplits(L.LightningDataModule, ABC):
 
     def divide(self, whole: Mapping[str, Videos]) -> None:
         """Fills `splits` and `evaluated` from all videos of `train` and `test`."""
-        whole = {part: replace(videos, part=part) for part, videos in whole.items()}
-        self.undivided = whole
-        held = stratified_holdout(whole["train"].points.tolist(), self.holdout, self.seed) if self.holdout else []
-        kept = sorted(set(range(len(whole["train"]))) - set(held))
+        self.undivided = whole = {part: replace(videos, part=part) for part, videos in whole.items()}
+        names = whole["train"].names
+        points = self.candidates or dict(zip(names, whole["train"].points.tolist(), strict=True))
+        drawn = stratified_holdout(list(points.values()), self.holdout, self.seed) if self.holdout else []
+        chosen = {list(points)[i] for i in drawn}
+        held, kept = ([i for i, name in enumerate(names) if (name in chosen) == out] for out in (True, False))
         if len(kept) < 2:
             raise InputError(f"{self.task}: {len(kept)} videos to train on; at least 2 are needed.")
+        if drawn and not held:
+            raise InputError(
+                f"{self.task}: none of the {len(drawn)} videos that are held out is there ({some(sorted(chosen))}): "
+                "get their features, or hold out more (protocol.holdout)."
+            )
         self.splits = {"train": whole["train"].subset(kept), "test": whole["test"]}
         if held:
             self.splits["holdout"] = whole["train"].subset(held)

@@ -39,13 +39,13 @@ def plot_predictions(
     save(figure, path)
 
 
-def plot_video_precision(path: Path, precision: Sequence[float], share: Sequence[float], title: str) -> None:
-    """Average precision of every video, best first, and its share of highlights, which random order comes close to."""
+def plot_video_precision(path: Path, precision: Sequence[float], chance: Sequence[float], title: str) -> None:
+    """Average precision of every video, best first, and of its clips in random order."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     ax: Axes = figure.subplots()
     order = sorted(range(len(precision)), key=lambda v: -precision[v])
     ax.bar(range(len(order)), [precision[v] for v in order], color="0.6", label="average precision")
-    ax.plot(range(len(order)), [share[v] for v in order], "k_", label="share of highlights")
+    ax.plot(range(len(order)), [chance[v] for v in order], "k_", label=f"random order, mean {fmean(chance):.3f}")
     ax.axhline(fmean(precision), color="C0", linewidth=1, label=f"mean {fmean(precision):.3f}")
     ax.set(xlabel="test videos, best first", ylabel="average precision", ylim=(0, 1.02))
     ax.set_title(title, fontsize="small")

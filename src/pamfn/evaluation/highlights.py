@@ -13,10 +13,14 @@ RANKINGS = 100
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     """Area under a video's precision-recall curve by trapezoids, which starts at a precision of 1.
 
-    labels (n,) of 0 and 1, scores (n,); equal scores keep the order of the clips. 0 when no clip is a highlight.
+    labels (n,) of 0 and 1, scores (n,); equal scores keep the order of the clips. 0 when no clip is a highlight, nan
+    when a score is not finite.
     Source: the metric of UMT (Liu et al., CVPR 2022) and of those who compare with it.
     """
-    order = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
+    scores = np.asarray(scores, dtype=np.float64)
+    if not np.isfinite(scores).all():
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
     hits = np.asarray(labels, dtype=np.float64)[order].cumsum()
     if not len(hits) or hits[-1] == 0:
         return 0.0
@@ -25,17 +29,28 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def step_precision(labels: ArrayLike, scores: ArrayLike) -> float:
-    """scikit-learn's average precision of a video, which sums steps; 0 when no clip is a highlight."""
+    """scikit-learn's average precision of a video, which sums steps; 0 and nan as in `average_precision`."""
     from sklearn.metrics import average_precision_score  # slow to import, and whoever reads a table needs none of it
 
-    labels = np.asarray(labels, dtype=np.float64)
-    return float(average_precision_score(labels, np.asarray(scores, dtype=np.float64))) if labels.any() else 0.0
+    labels, scores = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    if not np.isfinite(scores).all():
+        return float("nan")
+    return float(average_precision_score(labels, scores)) if labels.any() else 0.0
 
 
 def highlight_metrics(labels: Sequence[ArrayLike], scores: Sequence[ArrayLike]) -> dict[str, float]:
     """`map`: mean over videos of `average_precision`; `map_step`: of `step_precision`."""
     rules = zip(METRICS, (average_precision, step_precision), strict=True)
     return {name: float(np.mean([rule(*video) for video in zip(labels, scores, strict=True)])) for name, rule in rules}
+
+
+def expected_step_precision(clips: int, highlights: int) -> float:
+    """The mean of `step_precision` over all orders of so many clips."""
+    if highlights == 0:
+        return 0.0
+    harmonic = sum(1 / k for k in range(1, clips + 1))
+    others = (highlights - 1) / (clips - 1) if clips > 1 else 0.0
+    return (harmonic + others * (clips - harmonic)) / clips
 
 
 def chance(labels: Mapping[str, ArrayLike], rankings: int = RANKINGS) -> float:

@@ -24,6 +24,7 @@ PROTOCOLS = {
     "holdout": "hold-out",
     "refit": "refit",
 }
+CHANCE = "random order"
 INFLATION = {
     "best on test - hold-out": ("best_on_test", "holdout"),
     "best on test - last": ("best_on_test", "last"),
@@ -67,17 +68,27 @@ def protocol_table(source: str, metric: str, results: Sequence[Result]) -> Built
         label = [*network(runs[0]), differing(settings_of(runs[0]), like), protocol(runs[0])]
         of_row = row_cells(" | ".join(label), runs, metric)
         cells |= {(cell.row, cell.column): cell for cell in of_row}
-        lines.append([*label, str(len(runs)), *(text(metric, cell) for cell in of_row)])
-    heads = ["data", "network", "modalities", "settings", "protocol", "seeds", *PROTOCOLS.values(), *INFLATION]
+        lines.append([*label, str(len(runs)), *chance_of(runs, metric), *(text(metric, cell) for cell in of_row)])
+    by_chance = [CHANCE] if metric == "map" else []
+    heads = ["data", "network", "modalities", "settings", "protocol", "seeds", *by_chance, *PROTOCOLS.values()]
     notes = [
         f"{metric} on the test set, mean ± standard deviation over seeds; - is not measured under that protocol.",
         "best on test is selection on the test set; the last two columns are differences within the same run.",
         "settings: what differs between the rows of the same network on the same data.",
+        *(f"{name}: {metric} of the same clips in random order." for name in by_chance),
     ]
     of_highlights = metric in HIGHLIGHTS
     title = f"Protocols, {source} data{', highlights' if of_highlights else ''}"
     name = f"protocols_{source}{'_highlights' if of_highlights else ''}"
-    return BuiltTable(name, title, metric, cells, pd.DataFrame(lines, columns=heads), notes, [])
+    return BuiltTable(name, title, metric, cells, pd.DataFrame(lines, columns=[*heads, *INFLATION]), notes, [])
+
+
+def chance_of(runs: Sequence[Result], metric: str) -> list[str]:
+    """The chance level of the runs' test videos, where results have one: for map."""
+    if metric != "map":
+        return []
+    levels = sorted({number(metric, result["metrics"][result["reported"]]["chance"]) for result in runs})
+    return [" to ".join(dict.fromkeys((levels[0], levels[-1])))]
 
 
 def network(result: Result) -> tuple[str, str, str]:

@@ -69,7 +69,8 @@ class ModalityBranch(nn.Module):
     Shapes: features (b, t, c) -> score (b,) in [0, 1] and num_stages + 1 maps (b, t, d), (b, t // 2, d), .., (b, 1, d).
     `lengths` (b,): number of real segments of each video when videos of different length share the batch.
     `per_segment`: nothing is pooled and every segment gets a logit, (b, t), as for highlights (section IV-G).
-    Source: section III-B of the paper. t must be at least 2 ** (num_stages - 1), or 1 per segment.
+    Source: section III-B of the paper. t must be at least 2 ** (num_stages - 1); `per_segment` any t will do, but a
+    batch of one segment cannot be trained on (BatchNorm).
     """
 
     def __init__(

@@ -30,7 +30,7 @@ class PAMFN(nn.Module):
     Shapes: features {modality: (b, t, c_m)} -> score (b,) in [0, 1]. `lengths` (b,): number of real segments of each
     video when videos of different length share the batch. t must be at least 2 ** (num_stages - 1), and the number of
     stages and the width d are the branches'. On branches that are `per_segment` it is that too: nothing is pooled, a
-    classification head gives logits (b, t), and t may be 1 (section IV-G).
+    classification head gives logits (b, t), of any t, but a batch of one segment cannot be trained on (section IV-G).
     Source: section III of the paper.
 
     Args:

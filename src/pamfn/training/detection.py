@@ -18,8 +18,9 @@ from pamfn.training.recipe import Points, RecipeModule
 class HighlightDetection(RecipeModule):
     """Cross-entropy of every clip's label; metrics are `highlight_metrics` and the `chance` level of the same clips.
 
-    The network's `.score` (b, t) are logits. A video's loss is the mean over its clips and a batch's the mean over its
-    videos, so that the gradient of a batch is the mean of what its videos alone would give.
+    The network's `.score` (b, t) are logits, and clips are ranked by them: probabilities near 1 would be equal. A
+    video's loss is the mean over its clips and a batch's the mean over its videos, so that the gradient of a batch is
+    the mean of what its videos alone would give.
     """
 
     def loss(self, output: Any, batch: Batch) -> Tensor:
@@ -31,13 +32,8 @@ class HighlightDetection(RecipeModule):
         real = torch.arange(each.shape[1], device=each.device) < batch.lengths[:, None]
         return (each * real).sum(dim=1).div(batch.lengths).mean()
 
-    def decide(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Probabilities (b, t) that a clip is a highlight, and the spread of their logits over decision samples."""
-        logits, spread = super().decide(batch)
-        return logits.sigmoid(), spread
-
     def predicted(self, data: YouTubeHighlightsDataModule, split: str) -> Points:
-        """Labels and probabilities of all clips, one video after another in the split's order."""
+        """Labels and logits of all clips, one video after another in the split's order."""
         videos = data.splits[split]
         length, columns = videos.length.tolist(), {"predicted": {}, "spread": {}}
         for index, *said in self.predictions[split]:
