@@ -282,6 +282,10 @@ def test_a_wrong_value_is_refused_with_its_place_and_what_was_found(argument: st
         (["protocol.holdout=0"], "protocol.holdout: 0 does not go with protocol.select=holdout; choose protocol=paper"),
         (["protocol=paper", "protocol.holdout=0.2"], "protocol.holdout: 0.2 does not go with protocol.select=test; "),
         (["protocol=paper", "protocol.refit=true"], "protocol.refit: only protocol=holdout has something to refit."),
+        (
+            ["+experiment=youtube_dog", "model=gdlt"],
+            "recipe.baseline.crop: Interpolation key 'data.crop' not found, which methods that score whole videos need",
+        ),
     ],
 )
 def test_choices_that_do_not_go_together_are_refused(arguments: list[str], sentence: str):

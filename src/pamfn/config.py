@@ -23,6 +23,7 @@ from pamfn.targets import problems_of_node, told
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
 EXPERIMENTS = ROOT / "experiments"
+OTHER_TASK = ", which methods that score whole videos need: for highlights choose model=pamfn_clips, umt_clips, ..."
 
 
 def resolved(raw: DictConfig | Mapping[str, Any]) -> Any:
@@ -32,7 +33,8 @@ def resolved(raw: DictConfig | Mapping[str, Any]) -> Any:
     try:
         return OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise InputError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
+        said = f"{error.full_key or 'config'}: {str(error).splitlines()[0]}"
+        raise InputError(said + (OTHER_TASK if "key 'data." in said else "")) from error
 
 
 def parsed(plain: Any) -> Config:
