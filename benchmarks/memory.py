@@ -1,13 +1,12 @@
 """How much memory training and testing on Fis-V takes, each side in a process of its own."""
 
 import multiprocessing
-import resource
-import sys
 
 import torch
 
 from benchmarks import workloads as w
 from benchmarks.devices import Mode
+from pamfn.results import peak_resident_mib
 
 
 def peak_memory(side: str, device: torch.device) -> float:
@@ -29,5 +28,4 @@ def held_memory(side: str, device: str) -> float:
         w.reference_epoch(w.reference_pamfn(size, mode), videos.subset(range(2 * w.BATCH)), tested)
     if mode.device.type == "cuda":
         return torch.cuda.max_memory_allocated(mode.device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024**2 if sys.platform == "darwin" else 1024)
+    return peak_resident_mib()

@@ -216,11 +216,19 @@ def machine() -> dict[str, Any]:
 
 def peak_memory_mib() -> dict[str, float]:
     """Highest resident memory of this process so far, and of the GPU."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    peak = {"cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
+    peak = {"cpu": peak_resident_mib()}
     if torch.cuda.is_available():
         peak["gpu"] = torch.cuda.max_memory_allocated() / 2**20
     return peak
+
+
+def peak_resident_mib() -> float:
+    """Highest resident memory of this process so far; where /proc does not tell, of whatever started it too."""
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else []:
+        if line.startswith("VmHWM:"):  # ru_maxrss on Linux begins with what the parent held
+            return int(line.split()[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 COMMIT = commit()
