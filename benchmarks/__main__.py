@@ -42,7 +42,10 @@ def main() -> None:
     for name, chosen, there in (("only", only, groups), ("sizes", sizes, w.SIZES)):
         if unknown := [word for word in chosen if word not in there]:
             parser.error(f"--{name}: no {', '.join(unknown)}; there are {', '.join(there)}")
-    device = torch.device(options.device)
+    try:
+        device = torch.device(options.device)
+    except RuntimeError:
+        parser.error(f"--device {options.device}: choose cpu or cuda")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         parser.error(f"--device {options.device}: there is no such GPU, or this torch has no CUDA")
     torch.set_num_threads(1)

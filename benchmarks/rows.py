@@ -85,7 +85,7 @@ def fixed(choice: Choice) -> Iterator[Row]:
         videos = [w.generated_videos(train, part="train"), w.generated_videos(test, part="test")]
         there = [split.to(choice.device) for split in videos]
         for modes in pairs(choice.device):
-            title = f"stage-2 epoch, {size.title}, fixed branches do not drift and their maps are kept, {said(*modes)}"
+            title = f"stage-2 epoch, {size.title}, fixed branches do not drift, all their maps known, {said(*modes)}"
             plain = w.reference_pamfn(size, modes[0], w.FixedReference)
             reference = partial(w.reference_epoch, plain, *videos, size.segments)
             ours = partial(w.our_epoch, w.our_pamfn(size, modes[1], frozen="eval"), *there, size.segments)

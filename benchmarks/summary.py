@@ -35,9 +35,9 @@ def print_table(found: dict[str, Any]) -> None:
     print(
         "\nLeast time: products at the rate of a large one, and all other operations, a pass over memory each, at that"
     )
-    print("of a copy; the share of it in the time that was taken. Nothing can be faster without doing less.")
+    print("of a copy; the share of it in the time that was taken. What stays in caches or is fused can be faster.")
     if not choice.quick:
-        print("\n".join(long_training(row) for row in found["rows"] if row.title.startswith("stage-2 epoch, Fis-V")))
+        print("\n".join(long_training(row) for row in found["rows"] if row.title.startswith("stage-2 epoch, Fis-V:")))
     for line in found["jobs"]:
         print(line)
 

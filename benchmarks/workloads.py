@@ -26,7 +26,7 @@ from pamfn.models.pamfn import PAMFN
 from pamfn.models.several import SeveralNetworks
 from pamfn.training.fixed_maps import FixedMaps, fixed_maps
 from pamfn.training.regression import ScoreRegression
-from pamfn.training.several import Member, SeveralSeeds
+from pamfn.training.several import Member, SeveralAtOnce, SeveralSeeds
 
 WIDTHS = {"rgb": 1024, "flow": 1024, "audio": 768}
 BATCH = 32
@@ -149,18 +149,25 @@ class SeveralWork:
 
     def __init__(self, count: int, size: Size, mode: Mode = CPU) -> None:
         networks = [our_pamfn(size, mode).network for _ in range(count)]
-        self.networks = SeveralNetworks(networks).to(mode.device).train()
-        members = [our_module(Member(self.networks, i), STAGE2) for i in range(count)]
-        self.module, self.optimizer = SeveralSeeds(members, self.networks, []), our_optimizer(self.networks, STAGE2)
-        self.generators, self.mode = [torch.Generator(mode.device) for _ in range(count)], mode
+        self.module: SeveralSeeds
+        if mode.device.type == "cpu":  # as `pamfn.together` decides
+            self.module = SeveralSeeds([our_module(network, STAGE2) for network in networks], [])
+        else:
+            several = SeveralNetworks(networks)
+            members = [our_module(Member(several, i), STAGE2) for i in range(count)]
+            self.module = SeveralAtOnce(members, [], several).to(mode.device)
+        self.module.train()
+        self.module.generators = [torch.Generator(mode.device) for _ in range(count)]
+        self.optimizer, self.mode = self.module.configure_optimizers()["optimizer"], mode
 
     def step(self, features: dict[str, Tensor], target: Tensor) -> None:
         """What `Work.step` does, of each network."""
         with self.mode.products():
             self.optimizer.zero_grad()
+            batch = Batch(features, None, target, torch.arange(len(target)))
             with self.mode.autocast():
-                scores = self.networks("forward", [(features, None)] * self.networks.count, self.generators)
-            torch.stack([F.mse_loss(score.float(), target) for score in scores]).sum().backward()
+                loss = self.module.training_step([batch] * len(self.module.members), 0)
+            loss.backward()
             self.module.configure_gradient_clipping(self.optimizer, CLIP)
             self.optimizer.step()
 

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,8 @@ os.environ.update(OMP_NUM_THREADS="1", WANDB_MODE="offline", WANDB_ERROR_REPORTI
 import numpy as np
 import pytest
 import torch
+
+from commands import command
 
 torch.set_num_threads(1)
 
@@ -88,12 +89,6 @@ def run_cli(tiny_data: Path, tmp_path: Path) -> RunCli:
 
     def run(args: Sequence[str], env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         places = {"PAMFN_DATA_DIR": str(tiny_data), "PAMFN_OUTPUT_DIR": str(tmp_path / "runs")}
-        return subprocess.run(
-            [sys.executable, "-m", f"pamfn.{args[0]}", *args[1:]],
-            env=os.environ | places | dict(env or {}),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
+        return command([f"pamfn.{args[0]}", *args[1:]], tmp_path, os.environ | places | dict(env or {}))
 
     return run

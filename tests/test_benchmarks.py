@@ -56,6 +56,7 @@ def test_the_benchmark_runs_a_row_and_refuses_what_is_not_there(
     refused = {
         "--only: no speed; there are step, stage1, test, ": ["--only", "speed"],
         "no such GPU": ["--device=cuda:9"],
+        "--device gpu: choose cpu or cuda": ["--device=gpu"],
     }
     for sentence, words in refused.items():
         with pytest.raises(SystemExit):

@@ -361,7 +361,7 @@ def test_two_processes_do_not_train_the_same_branch_twice(tmp_path):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
 def test_an_interrupted_command_leaves_nothing_half_written_and_goes_on(tmp_path, how):
-    long = command(tmp_path, "modalities=[rgb]", "resume_seconds=0", "recipe.branch.epochs=150")
+    long = command(tmp_path, "modalities=[rgb]", "resume_seconds=0", "recipe.branch.epochs=80")
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         long,

@@ -208,7 +208,7 @@ def test_what_would_be_lost_in_a_cell_is_refused(words: list[str], sentence: str
         ("seeds=[0,1],[2,3]", "seeds=[0,1],[2,3]: with a table one list of seeds that are trained together, "),
         ("++seeds=0,1", "seeds=0,1: with a table one list of seeds that are trained together, "),
         ("seeds=[]", "seeds=[]: with a table one list of seeds that are trained together, "),
-        ("seeds=[1,1]", "svr, gdlt, full: seeds: some different ones, not [1, 1]."),
+        ("seeds=[1,1]", "svr, gdlt, full: seeds: each once, not [1, 1]."),
     ],
 )
 def test_seeds_that_a_table_cannot_train_together_are_refused_before_any_job(word: str, sentence: str):

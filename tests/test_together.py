@@ -1,6 +1,8 @@
 """Several seeds in one training: the numbers of each alone."""
 
+import logging
 import shutil
+from contextlib import contextmanager
 from typing import Literal
 
 import pytest
@@ -11,16 +13,22 @@ from pamfn.config import checked
 from pamfn.data.synthetic import write_synthetic
 from pamfn.errors import InputError
 from pamfn.models.branch import ModalityBranch
+from pamfn.models.layers import SequenceConv
 from pamfn.models.pamfn import PAMFN
 from pamfn.models.several import SeveralNetworks
-from pamfn.pipeline import run_job
+from pamfn.pipeline import conclude, run_job
 from pamfn.store import Run
 from pamfn.together import Together, run_jobs
+from pamfn.train import main, refuse_both_seeds
 from pamfn.training.callbacks import ResumePoint
+from pamfn.training.regression import ScoreRegression
 
 WIDTHS = {"rgb": 6, "flow": 5, "audio": 4}
 SEEDS = [0, 1, 2]
-ON_A_GPU = pytest.mark.parametrize("as_one", [False, True], ids=["in turn", "at once"])
+
+
+class StoppedError(Exception):
+    """Stands for whatever interrupts a training."""
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +54,12 @@ def double():
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.fixture
+def at_once(monkeypatch):
+    """The networks run as one computation, as on a GPU."""
+    monkeypatch.setattr("pamfn.together.runs_at_once", lambda trainer: True)
+
+
 def network(seed: int, decoding: Literal["argmax", "sample", "mean"] = "mean") -> PAMFN:
     torch.manual_seed(seed)
     branches = {m: ModalityBranch(width=width, d_model=8, hidden=8) for m, width in WIDTHS.items()}
@@ -62,10 +76,8 @@ def features(videos: int, segments: int) -> dict[str, torch.Tensor]:
     return {m: torch.randn(videos, segments, width) for m, width in WIDTHS.items()}
 
 
-@ON_A_GPU
-def test_networks_side_by_side_learn_what_each_would_learn_alone(as_one, double, monkeypatch):
+def test_networks_side_by_side_learn_what_each_would_learn_alone(double):
     """In double precision; dropout, missing modalities, Gumbel noise, BatchNorm statistics are each network's own."""
-    monkeypatch.setattr(SeveralNetworks, "as_one", as_one)
     alone = [network(seed) for seed in SEEDS]
     several = SeveralNetworks(alone)
     videos, targets = [features(6, 21) for _ in SEEDS], torch.rand(len(SEEDS), 6)
@@ -87,11 +99,9 @@ def test_networks_side_by_side_learn_what_each_would_learn_alone(as_one, double,
             torch.testing.assert_close(state[name], expected, atol=1e-12, rtol=0)
 
 
-@ON_A_GPU
 @pytest.mark.parametrize("decoding", ["argmax", "sample", "mean"])
 @torch.no_grad()
-def test_padded_videos_are_scored_as_by_each_alone(as_one, decoding, double, monkeypatch):
-    monkeypatch.setattr(SeveralNetworks, "as_one", as_one)
+def test_padded_videos_are_scored_as_by_each_alone(decoding, double):
     alone = [network(seed, decoding).eval() for seed in SEEDS]
     several = SeveralNetworks(alone).eval()
     lengths = torch.tensor([21, 12, 9, 8])
@@ -114,8 +124,17 @@ def numbers(run: Run) -> list[float]:
     return [float(value) for row in rows for value in row.split(",")[3:]]
 
 
-def test_a_training_of_several_seeds_leaves_the_runs_of_each(tmp_path):
-    settings, other = ("recipe=official",), f"paths.output_dir={tmp_path / 'alone'}"
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("recipe=official",),
+        # sizes that vector registers do not divide, AdamW, kept maps, clipped gradients
+        ("recipe=paper", "modalities=[flow,rgb]", "recipe.branch.epochs=1", "recipe.fusion.clip=0.05"),
+    ],
+    ids=["official", "paper"],
+)
+def test_a_training_of_several_seeds_leaves_the_runs_of_each(tmp_path, settings):
+    other = f"paths.output_dir={tmp_path / 'alone'}"
     alone = [run_job(small(tmp_path, *settings, f"seed={seed}", other)) for seed in SEEDS]
     runs = run_jobs(small(tmp_path, *settings, "seeds=[0,1,2]"))
     assert [run.path.name for run in runs] == [run.path.name for run in alone]
@@ -135,56 +154,142 @@ def test_branches_trained_at_once_agree_with_those_trained_alone(tmp_path, monke
     """In float32 after three epochs, to a thousandth of a point of 25."""
     settings, other = ("modalities=[flow]", f"protocol={protocol}"), f"paths.output_dir={tmp_path / 'alone'}"
     alone = [run_job(small(tmp_path, *settings, f"seed={seed}", other)) for seed in SEEDS]
-    monkeypatch.setattr(SeveralNetworks, "as_one", True)
+    monkeypatch.setattr("pamfn.together.runs_at_once", lambda trainer: True)
     for run, one in zip(run_jobs(small(tmp_path, *settings, "seeds=[0,1,2]")), alone, strict=True):
         assert numbers(run) == pytest.approx(numbers(one), abs=1e-3)
 
 
-def test_both_stages_of_a_variant_train_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(SeveralNetworks, "as_one", True)
-    words = ("seeds=[0,1]", "model.policy=unranked", "recipe.branch.epochs=1", "recipe.fusion.epochs=2")
+@pytest.mark.parametrize("setting", ["model.policy=unranked", "recipe=paper", "trainer.precision=bf16-mixed"])
+@pytest.mark.usefixtures("at_once")
+def test_both_stages_of_a_variant_train_at_once(tmp_path, setting, caplog):
+    caplog.set_level(logging.INFO)
+    words = (setting, "seeds=[0,1]", "recipe.branch.epochs=1", "recipe.fusion.epochs=2")
     runs = run_jobs(small(tmp_path, *words))
     assert len({run.finished()["metrics"]["last"]["mae"] for run in runs}) == 2
+    assert ("keep_maps_gib is not read" in caplog.text) == (setting == "recipe=paper")
 
 
-def test_what_some_seeds_have_finished_or_begun_alone_is_left_to_them(tmp_path, monkeypatch):
-    branch = "modalities=[flow]"
-    done = run_job(small(tmp_path, branch, "seed=0"))
-    before = done.file("predictions.csv").stat().st_mtime_ns
-    runs = run_jobs(small(tmp_path, branch, "seeds=[0,1,2]"))
-    assert [run.finished()["together"] for run in runs] == [None, [1, 2], [1, 2]]
-    assert done.file("predictions.csv").stat().st_mtime_ns == before
-    monkeypatch.setattr("pamfn.together.fit_together", lambda *a: pytest.fail("trained again"))
-    assert run_jobs(small(tmp_path, branch, "seeds=[2,1]"))[0].path == runs[2].path
+def test_autocast_reaches_convolutions_under_vmap():
+    alone = [SequenceConv(6, 4, groups=2) for _ in SEEDS]
+    stacked, _ = torch.func.stack_module_state([*alone])
+    x = torch.randn(len(SEEDS), 5, 9, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.func.vmap(lambda own, x: torch.func.functional_call(alone[0], own, (x,)))(stacked, x)
+        expected = torch.stack([one(own) for one, own in zip(alone, x, strict=True)])
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected, atol=1e-2, rtol=0)
 
 
-def test_an_interrupted_training_of_several_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
-    straight = [numbers(run) for run in run_jobs(small(tmp_path, "seeds=[0,1]"))]
-    shutil.rmtree(tmp_path / "runs")
-
-    class StoppedError(Exception):
-        pass
-
+@contextmanager
+def stopping(monkeypatch, folder: str = ""):
+    """Inside, a training is interrupted after its first epoch, which is saved; `folder`: part of its folder's name."""
     real = ResumePoint.on_train_epoch_end
 
     def stop_after_one(self, trainer, module):
         real(self, trainer, module)
-        if trainer.current_epoch == 0 and "fusion-" in self.run.path.name:
+        if trainer.current_epoch == 0 and folder in self.run.path.name:
             raise StoppedError
 
     with monkeypatch.context() as patched:
         patched.setattr(ResumePoint, "on_train_epoch_end", stop_after_one)
         with pytest.raises(StoppedError):
-            run_jobs(small(tmp_path, "seeds=[0,1]", "resume_seconds=0"))
+            yield
+
+
+SAVED = ("modalities=[flow]", "resume_seconds=0")
+"""A branch alone, saved after every epoch."""
+
+
+def test_what_some_seeds_have_finished_or_begun_alone_is_left_to_them(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    done = run_job(small(tmp_path, *SAVED, "seed=0"))
+    before = done.file("predictions.csv").stat().st_mtime_ns
+    with stopping(monkeypatch):
+        run_job(small(tmp_path, *SAVED, "seed=1"))
+    runs = run_jobs(small(tmp_path, *SAVED, "seeds=[0,1,2,3]"))
+    assert [run.finished()["together"] for run in runs] == [None, None, [2, 3], [2, 3]]
+    assert "seed 1: going on from" in caplog.text
+    assert done.file("predictions.csv").stat().st_mtime_ns == before
+    monkeypatch.setattr("pamfn.together.fit_together", lambda *a: pytest.fail("trained again"))
+    assert run_jobs(small(tmp_path, *SAVED, "seeds=[3,2]"))[0].path == runs[3].path
+
+
+def test_an_interrupted_training_of_several_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
+    straight = [numbers(run) for run in run_jobs(small(tmp_path, "seeds=[0,1]"))]
+    shutil.rmtree(tmp_path / "runs")
+    with stopping(monkeypatch, "fusion-"):
+        run_jobs(small(tmp_path, "seeds=[0,1]", "resume_seconds=0"))
     assert len(list((tmp_path / "runs").glob("together/fusion-*/resume.ckpt"))) == 1
-    assert [numbers(run) for run in run_jobs(small(tmp_path, "seeds=[0,1]"))] == straight
+    assert [numbers(run) for run in run_jobs(small(tmp_path, "seeds=[1,0]"))] == straight[::-1]
+
+
+def test_seeds_that_are_scored_when_a_training_is_interrupted_are_not_trained_anew(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    # weights are written after every epoch, also by one that is repeated
+    monkeypatch.setattr("pamfn.training.callbacks.best_epoch", lambda curves, split: len(curves) - 1)
+    straight = [numbers(run) for run in run_jobs(small(tmp_path, *SAVED, "seeds=[0,1,2]"))]
+    shutil.rmtree(tmp_path / "runs")
+    scored = []
+
+    def conclude_one(run, *rest):
+        if scored:
+            raise StoppedError
+        scored.append(run)
+        conclude(run, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pamfn.together.conclude", conclude_one)
+        with pytest.raises(StoppedError):
+            run_jobs(small(tmp_path, *SAVED, "seeds=[0,1,2]"))
+    before = {path.name: path.stat().st_mtime_ns for path in scored[0].path.iterdir() if path.name != ".lock"}
+    runs = run_jobs(small(tmp_path, *SAVED, "seeds=[0,1,2]"))
+    assert "seeds 0 1 2: going on from" in caplog.text
+    assert [numbers(run) for run in runs] == straight
+    assert [run.finished()["together"] for run in runs] == [SEEDS] * 3
+    assert {name: scored[0].file(name).stat().st_mtime_ns for name in before} == before
+    assert not list((tmp_path / "runs").glob("together/*"))
+
+
+def test_an_interrupted_training_of_other_seeds_is_told_of(tmp_path, monkeypatch, caplog):
+    with stopping(monkeypatch):
+        run_jobs(small(tmp_path, *SAVED, "seeds=[0,1]"))
+    with stopping(monkeypatch):
+        run_jobs(small(tmp_path, *SAVED, "seeds=[1,2]"))
+    (told,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert told.startswith("seed 1: trained from the start")
+    assert told.endswith("seeds=[0,1]")
+    run_jobs(small(tmp_path, *SAVED, "seeds=[0,1]"))
+    assert len(list((tmp_path / "runs").glob("together/*"))) == 1
+    run_jobs(small(tmp_path, *SAVED, "seeds=[1,2]"))
+    assert not list((tmp_path / "runs").glob("together/*"))
+
+
+def test_a_seed_that_diverges_is_named(tmp_path, monkeypatch):
+    real = ScoreRegression.loss
+
+    def diverging(self, output, batch):
+        return real(self, output, batch) * (float("nan") if self.seed == 1 else 1)
+
+    monkeypatch.setattr(ScoreRegression, "loss", diverging)
+    with pytest.raises(InputError, match=r"epoch 1 is nan with seed 1\..* train the others without: seeds=\[0,2\]\."):
+        run_jobs(small(tmp_path, *SAVED, "seeds=[0,1,2]"))
+    assert not list((tmp_path / "runs").glob("together/*"))
+
+
+@pytest.mark.parametrize("words", [["seeds=[0,1]", "seed=5"], ["-m", "+table=stage_counts", "seed=5", "++seeds=[0]"]])
+def test_seed_and_seeds_are_not_both_taken(words, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["train", *words])
+    with pytest.raises(SystemExit):
+        main()
+    assert "choose one of them" in capsys.readouterr().err
+    refuse_both_seeds(["seeds=null", "seed=5"])
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["seeds=[1,1]"], "seeds: some different ones"),
-        (["seeds=[]"], "seeds: some different ones"),
+        (["seeds=[1,1]"], "seeds: each once, not [1, 1]"),
+        (["seeds=[]"], "seeds: at least one"),
         (["seeds=[0,1]", "protocol.refit=true"], "Sweep them instead: -m seed=0,1."),
         (["seeds=[0,1]", "model=gdlt", "modalities=[rgb]"], "compared methods are trained one by one"),
     ],

@@ -118,8 +118,10 @@ def impossible_together(config: Config) -> list[str]:
     """What several seeds in one training cannot have."""
     if config.seeds is None:
         return []
-    if len(set(config.seeds)) != len(config.seeds) or not config.seeds:
-        return [f"seeds: some different ones, not {config.seeds}."]
+    if not config.seeds:
+        return ["seeds: at least one, e.g. seeds=[0,1], not []."]
+    if len(set(config.seeds)) != len(config.seeds):
+        return [f"seeds: each once, not {config.seeds}."]
     instead = f"Sweep them instead: -m seed={','.join(map(str, config.seeds))}."
     if config.is_baseline:
         return [f"seeds: compared methods are trained one by one. {instead}"]

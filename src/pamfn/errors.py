@@ -14,5 +14,9 @@ class InputError(Exception):
         super().__init__("\n".join(self.problems))
 
 
+class DivergedError(InputError):
+    """The loss of a training is no number any more: to go on from where it was saved would end the same."""
+
+
 class TerminatedError(InputError):
     """The process was asked to end (SIGTERM): a sweep stops too."""

@@ -136,6 +136,15 @@ def expanded(table: str, words: list[str]) -> "Sweep":
     return sweep_of(table, [w for w in words if w not in options and not w.lstrip("+").startswith("table=")])
 
 
+def refuse_both_seeds(words: list[str]) -> None:
+    """`seeds` takes the place of `seed`, which would not be read beside it."""
+    given = {key.lstrip("+"): value for key, _, value in (word.partition("=") for word in words)}
+    if "seed" in given and given.get("seeds", "null") != "null":
+        raise InputError(
+            f"seed={given['seed']} seeds={given['seeds']}: choose one of them; seeds trains several networks together."
+        )
+
+
 def prepared(words: list[str]) -> None:
     """Puts Hydra's words in the place of the user's, after what can be said before any job."""
     table, options = table_of(words), {word for word in words if word.startswith("-")}
@@ -163,6 +172,7 @@ def dry(words: list[str]) -> None:
 def main() -> None:
     words = sys.argv[1:]
     try:
+        refuse_both_seeds(words)
         if "--dry" in words:
             return dry(words)
         prepared(words)

@@ -83,6 +83,14 @@ def pooled_lengths(lengths: Tensor, pooling: Pooling) -> Tensor:
     return torch.ones_like(lengths) if pooling == "average" else lengths // 2
 
 
+def image_conv(x: Tensor, weight: Tensor, bias: Tensor | None, *, padding: int = 0, groups: int = 1) -> Tensor:
+    """Convolution of 1 x n images (b, c, 1, t) by (out, in, 1, kernel), in the type of autocast where that is on."""
+    if torch.is_autocast_enabled(x.device.type):  # its own casts do not reach a convolution under `vmap`
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    return F.conv2d(x, weight, bias, padding=(0, padding), groups=groups)
+
+
 class SequenceConv(nn.Conv1d):
     """Convolution over time on (b, t, c) with zero padding that keeps t; `groups` networks side by side in c.
 
@@ -95,9 +103,8 @@ class SequenceConv(nn.Conv1d):
     def forward(self, input: Tensor, valid: Tensor | None = None) -> Tensor:
         x = input if valid is None else input.masked_fill(~valid[..., None], 0)
         image = x.transpose(1, 2).unsqueeze(2)  # (b, c, 1, t), channels-last in memory
-        weight = self.weight.unsqueeze(2)
-        padding = (0, self.kernel_size[0] // 2)
-        y = F.conv2d(image, weight, self.bias, padding=padding, groups=self.groups)
+        padding = self.kernel_size[0] // 2
+        y = image_conv(image, self.weight.unsqueeze(2), self.bias, padding=padding, groups=self.groups)
         return y.squeeze(2).transpose(1, 2)
 
 
@@ -121,7 +128,7 @@ class Pointwise(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         image = input.transpose(1, 2).unsqueeze(2)
-        return F.conv2d(image, self.weight[:, :, None, None], self.bias).squeeze(2).transpose(1, 2)
+        return image_conv(image, self.weight[:, :, None, None], self.bias).squeeze(2).transpose(1, 2)
 
 
 EXACT_POSITIONS = 256
@@ -134,7 +141,12 @@ class SequenceNorm(nn.BatchNorm1d):
     torch's channels-last kernel sums squares in one pass. That is harmless over thousands of segments, but over a
     handful (the last stage has one a video) its rounding is amplified a thousandfold in the gradients, so small inputs
     take the kernel that does not.
+
+    `widened`: it is computed in the type of the statistics, and the output has the input's. torch's kernels widen
+    bfloat16 themselves, but under `vmap` that of a CPU refuses it.
     """
+
+    widened = False
 
     def forward(self, input: Tensor, valid: Tensor | None = None) -> Tensor:
         if valid is not None and self.training:
@@ -153,7 +165,9 @@ class SequenceNorm(nn.BatchNorm1d):
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
         mean, var = self.running_mean, self.running_var
-        return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, self.momentum or 0.0, self.eps)
+        wide = x.to(self.weight.dtype) if self.widened else x
+        y = F.batch_norm(wide, mean, var, self.weight, self.bias, self.training, self.momentum or 0.0, self.eps)
+        return y.to(x.dtype) if self.widened else y
 
 
 def full_precision(head: nn.Module, x: Tensor, *masks: Tensor | None) -> Tensor:

@@ -1,7 +1,7 @@
-"""Several networks of one architecture as one module: each with its own weights, inputs and random numbers."""
+"""Several networks of one architecture as one computation: each with its own weights, inputs and random numbers."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_map
 
 from pamfn.models.draws import drawing_from
+from pamfn.models.layers import SequenceNorm
 
 Inputs = tuple[Any, ...]
 """Arguments of one network: tensors, dicts and lists of tensors, None."""
@@ -33,8 +34,7 @@ class Called(nn.Module):
 class SeveralNetworks(nn.Module):
     """s networks whose parameters and buffers are stacked, (s, ...), so that one optimiser step moves all of them.
 
-    On a CPU they run one after another, because grouped convolutions are slower there than the networks alone; on
-    other devices as one computation (`vmap`). The numbers are those of the networks alone but for rounding.
+    They are computed by `vmap`; the numbers are those of the networks alone but for rounding.
     """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
@@ -55,6 +55,9 @@ class SeveralNetworks(nn.Module):
         self.heads = [i for i, p in enumerate(first.parameters()) if id(p) in of_head]
         # in a tuple, so that it is no submodule: it has no numbers to move or to save
         self.skeleton = (Called(copy.deepcopy(first).to("meta")),)
+        for module in self.skeleton[0].modules():
+            if isinstance(module, SequenceNorm):
+                module.widened = True
 
     def head_parameters(self) -> list[nn.Parameter]:
         """Parameters that learn at the head's own rate."""
@@ -70,42 +73,20 @@ class SeveralNetworks(nn.Module):
         tensors = self.named_tensors()
         return {name: tensors[name][index].detach() for name in self.kept}
 
-    @property
-    def as_one(self) -> bool:
-        """Whether the networks run as one computation."""
-        return self.stacked[0].device.type != "cpu"
-
     def forward(
         self, method: str, inputs: Sequence[Inputs], generators: Sequence[torch.Generator] | None = None
     ) -> list[Any]:
         """What `method` of network i gives for `inputs[i]`, for every i; of `forward`, the scores.
 
-        generators: of the networks' random numbers in training. As one computation, inputs have equal shapes.
+        The inputs have equal shapes. generators: of the networks' random numbers in training.
         """
         (called,) = self.skeleton
         if called.training != self.training:
             called.train(self.training)
         tensors = {f"network.{name}": x for name, x in self.named_tensors().items()}
-        if self.as_one:
-            return self.at_once(called, tensors, method, inputs, generators or [])
-        own = {name: x.unbind() for name, x in tensors.items()}
-        outputs = []
-        for i, given in enumerate(inputs):
-            with drawing_from([generators[i]] if generators else []):
-                outputs.append(functional_call(called, {name: x[i] for name, x in own.items()}, (method, *given)))
-        return outputs
-
-    def at_once(
-        self,
-        called: nn.Module,
-        tensors: Mapping[str, Tensor],
-        method: str,
-        inputs: Sequence[Inputs],
-        generators: Sequence[torch.Generator],
-    ) -> list[Any]:
         together = tree_map(lambda *x: None if x[0] is None else torch.stack(x), *inputs)
         of_each = tree_map(lambda x: None if x is None else 0, together)
-        with drawing_from(generators):
+        with drawing_from(generators or []):
             call = vmap(lambda own, given: functional_call(called, own, (method, *given)), in_dims=(0, of_each))
             output = call(tensors, together)
         return [tree_map(lambda x, i=i: x[i], output) for i in range(self.count)]

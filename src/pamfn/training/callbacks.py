@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from pamfn.errors import InputError
+from pamfn.errors import DivergedError
 from pamfn.evaluation.protocols import best_epoch, main_metric, metrics_in
 from pamfn.store import Run, whole, write_text
 
@@ -52,7 +52,7 @@ class Record(Callback):
         loss = float(pl_module.train_loss.compute())  # type: ignore[operator]
         measured: dict[str, float] = {"train/loss": loss, **pl_module.metrics}  # type: ignore[dict-item]
         if not math.isfinite(loss):
-            raise InputError(
+            raise DivergedError(
                 f"training diverged: the loss of epoch {trainer.current_epoch + 1} is {loss}. "
                 "Lower the recipe's lr, or set its clip."
             )

@@ -78,10 +78,10 @@ class RecipeModule(L.LightningModule, ABC):
         """Metrics of what was predicted for a split of a data module."""
 
     def configure_optimizers(self) -> Any:
-        return self.optimized(self.network)
+        return self.optimized(self.groups(self.network))
 
-    def optimized(self, network: nn.Module) -> Any:
-        """Optimiser and schedule of the recipe for a network's parameters."""
+    def groups(self, network: nn.Module) -> list[dict[str, Any]]:
+        """The parameters of a network that learn, and their rates: the head may have its own."""
         recipe = self.hparams
         head = getattr(network, "head_parameters", list)()
         of_head = {id(p) for p in head}
@@ -89,6 +89,11 @@ class RecipeModule(L.LightningModule, ABC):
         groups: list[dict[str, Any]] = [{"params": trained, "lr": recipe["lr"]}]
         if head:
             groups.append({"params": head, "lr": recipe["lr"] * recipe["head_lr_scale"]})
+        return groups
+
+    def optimized(self, groups: list[dict[str, Any]]) -> Any:
+        """Optimiser and schedule of the recipe for groups of parameters."""
+        recipe = self.hparams
         if recipe["optimizer"] == "sgd":
             optimizer: Optimizer = SGD(
                 groups, lr=recipe["lr"], momentum=recipe["momentum"], weight_decay=recipe["weight_decay"]

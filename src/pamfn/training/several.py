@@ -1,5 +1,6 @@
 """Several seeds of one configuration in one training: modules, data and callbacks that keep each seed's own."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -8,11 +9,13 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from pamfn.data.splits import VideoSplits
 from pamfn.data.videos import Batch, padded
+from pamfn.errors import DivergedError
+from pamfn.models.draws import drawing_from
 from pamfn.models.several import SeveralNetworks
 from pamfn.training.callbacks import Record
 from pamfn.training.recipe import RecipeModule, epoch_seed, test_noise
@@ -37,15 +40,17 @@ class Member(nn.Module):
 
 
 class SeveralSeeds(L.LightningModule):
-    """Trains one network a seed by the same recipe; batches are lists of one `Batch` a seed.
+    """Trains one network a seed by the same recipe, in turn; batches are lists of one `Batch` a seed.
 
-    members: a module a seed, on a `Member` of the networks; each keeps its own loss, predictions and metrics. data: a
-    data module a seed.
+    The networks have nothing in common: on a CPU each gets, bit for bit, the numbers that it would get alone. (Stacked
+    parameters would not: `AdamW(fused=True)` rounds the last few elements of a tensor in another way than the others.)
+
+    members: a module a seed; each keeps its own loss, predictions and metrics. data: a data module a seed.
     """
 
-    def __init__(self, members: Sequence[RecipeModule], networks: SeveralNetworks, data: Sequence[VideoSplits]) -> None:
+    def __init__(self, members: Sequence[RecipeModule], data: Sequence[VideoSplits]) -> None:
         super().__init__()
-        self.networks, self.data = networks, list(data)
+        self.data = list(data)
         self.members = nn.ModuleList(members)
         self.generators: list[torch.Generator] = []
 
@@ -55,7 +60,65 @@ class SeveralSeeds(L.LightningModule):
             yield member
 
     def configure_optimizers(self) -> Any:
-        return next(self.each()).optimized(self.networks)
+        groups = [group for member in self.each() for group in member.groups(member.network)]
+        return next(self.each()).optimized(groups)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """By the norm of each network's own gradients."""
+        if gradient_clip_val is None:
+            return
+        for member in self.each():
+            own = [p for group in member.groups(member.network) for p in group["params"]]
+            clip_grad_norm_(own, gradient_clip_val)
+
+    def on_train_epoch_start(self) -> None:
+        self.generators = [
+            torch.Generator(self.device).manual_seed(epoch_seed(member.seed, self.current_epoch))
+            for member in self.each()
+        ]
+
+    def training_step(self, batches: list[Batch], batch_idx: int) -> Tensor:
+        losses = []
+        for member, batch, generator in zip(self.each(), batches, self.generators, strict=True):
+            with drawing_from([generator]):
+                losses.append(member.training_step(batch, batch_idx))
+        return torch.stack(losses).sum()
+
+    def on_validation_epoch_start(self) -> None:
+        for member in self.each():
+            member.on_validation_epoch_start()
+
+    def validation_step(self, batches: list[Batch], batch_idx: int, dataloader_idx: int = 0) -> None:
+        for member, batch in zip(self.each(), batches, strict=True):
+            member.validation_step(batch, batch_idx, dataloader_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        for member, data in zip(self.each(), self.data, strict=True):
+            member.measure(data)
+
+    def on_train_epoch_end(self) -> None:
+        for member in self.each():
+            member.train_loss.reset()
+
+
+class SeveralAtOnce(SeveralSeeds):
+    """The same as one computation, which is faster on a GPU; the numbers are those of each alone but for rounding.
+
+    members: on a `Member` of the networks each.
+    """
+
+    def __init__(self, members: Sequence[RecipeModule], data: Sequence[VideoSplits], networks: SeveralNetworks) -> None:
+        super().__init__(members, data)
+        self.networks = networks
+
+    def configure_optimizers(self) -> Any:
+        first = next(self.each())
+        return first.optimized(first.groups(self.networks))
 
     def configure_gradient_clipping(
         self,
@@ -72,12 +135,6 @@ class SeveralSeeds(L.LightningModule):
             for grad in own:
                 grad.mul_(factor)
 
-    def on_train_epoch_start(self) -> None:
-        self.generators = [
-            torch.Generator(self.device).manual_seed(epoch_seed(member.seed, self.current_epoch))
-            for member in self.each()
-        ]
-
     def training_step(self, batches: list[Batch], batch_idx: int) -> Tensor:
         scores = self.networks("forward", [(batch.features, None) for batch in batches], self.generators)
         losses = []
@@ -86,13 +143,8 @@ class SeveralSeeds(L.LightningModule):
             member.train_loss.update(losses[-1].detach(), weight=len(batch.target))
         return torch.stack(losses).sum()
 
-    def on_validation_epoch_start(self) -> None:
-        for member in self.each():
-            member.on_validation_epoch_start()
-
     def validation_step(self, batches: list[Batch], batch_idx: int, dataloader_idx: int = 0) -> None:
-        if self.networks.as_one:
-            batches = padded(batches)
+        batches = padded(batches)
         skeleton = self.networks.skeleton[0].network
         if not hasattr(skeleton, "decide"):
             scores = self.networks("forward", [(batch.features, batch.lengths) for batch in batches])
@@ -104,14 +156,6 @@ class SeveralSeeds(L.LightningModule):
         for member, batch, (score, spread) in zip(self.each(), batches, said, strict=True):
             predictions = member.predictions[member.splits[dataloader_idx]]
             predictions.append((batch.videos, score.float(), spread.float()))
-
-    def on_validation_epoch_end(self) -> None:
-        for member, data in zip(self.each(), self.data, strict=True):
-            member.measure(data)
-
-    def on_train_epoch_end(self) -> None:
-        for member in self.each():
-            member.train_loss.reset()
 
 
 class Zipped:
@@ -179,7 +223,31 @@ class EachRecord(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SeveralSeeds)
+        refuse_diverged(list(pl_module.each()), trainer.current_epoch)
         for record, member, logger in zip(self.records, pl_module.each(), self.loggers, strict=True):
             record.on_train_epoch_end(trainer, member)
             if logger is not None:
                 logger.log_metrics(record.curves[-1], step=trainer.global_step)
+
+
+def refuse_diverged(members: Sequence[RecipeModule], epoch: int) -> None:
+    """Names the seeds whose loss is no number any more, since one is enough to end the training of all.
+
+    Raises:
+        DivergedError: when there are any.
+    """
+    losses = {member.seed: float(member.train_loss.compute()) for member in members}
+    lost = {seed: loss for seed, loss in losses.items() if not math.isfinite(loss)}
+    if lost:
+        told = ", ".join(f"{loss} with seed {seed}" for seed, loss in lost.items())
+        others = [seed for seed in losses if seed not in lost]
+        without = f" Or train the others without: {asked(others)}." if others else ""
+        raise DivergedError(
+            f"training diverged: the loss of epoch {epoch + 1} is {told}. "
+            f"Lower the recipe's lr, or set its clip.{without}"
+        )
+
+
+def asked(seeds: Sequence[int]) -> str:
+    """The word of the command line that asks for these seeds in one training."""
+    return f"seeds=[{','.join(map(str, seeds))}]"
