@@ -286,6 +286,11 @@ def test_a_wrong_value_is_refused_with_its_place_and_what_was_found(argument: st
             ["+experiment=youtube_dog", "model=gdlt"],
             "recipe.baseline.crop: Interpolation key 'data.crop' not found, which methods that score whole videos need",
         ),
+        (
+            ["+experiment=youtube_dog", "compile=true"],
+            "compile: youtube_dog is trained on whole videos, and nearly every step would be of a length that was not",
+        ),
+        (["data=youtube_dog", "model=umt_clips", "compile=true"], "compile: youtube_dog is trained on whole videos, "),
     ],
 )
 def test_choices_that_do_not_go_together_are_refused(arguments: list[str], sentence: str):

@@ -15,7 +15,7 @@ from finished_runs import trained
 from pamfn import export as module
 from pamfn.config import register
 from pamfn.errors import InputError
-from pamfn.export import compare, export, exported, fed, session_of
+from pamfn.export import compare, export, exported, fed, notes, session_of
 from pamfn.models.baselines.gdlt import GDLT
 from pamfn.models.baselines.ms_lstm import MSLSTM
 from pamfn.models.baselines.msaf import MSAF
@@ -131,6 +131,8 @@ def test_a_finished_run_gets_a_file_that_gives_its_predictions_in_points(tmp_pat
     assert "at most over the 6 test videos" in told
     assert "33 ms" in told
     about = {prop.key: prop.value for prop in onnx.load(file).metadata_props}
+    assert "for videos of 4 segments or more" in told
+    assert about["min_segments"] == "4"
     assert about["modalities"] == "rgb"
     assert about["widths"] == str(WIDTHS["rgb"])
     assert about["max_score"] == "45"
@@ -161,6 +163,39 @@ def test_a_file_that_scores_otherwise_is_not_left(tmp_path, branch_run, monkeypa
     with pytest.raises(InputError, match=r"differs from the trained one by .*nothing was written"):
         export(run, "selected", None, None)
     assert sorted(run.iterdir()) == before
+
+
+def test_only_an_export_is_replaced(tmp_path, branch_run, monkeypatch):
+    monkeypatch.setattr(module, "exported", lambda *_: pytest.fail("was exported"))
+    run = copied(branch_run, tmp_path)
+    files = {file: file.read_bytes() for file in run.iterdir() if file.is_file()}
+    for output, sentence in (
+        (run / "selected.safetensors", r"selected.safetensors: name a file that ends in .onnx, so that no other is"),
+        (run / "model", r"model: name a file that ends in .onnx"),
+        (run, r"run: a folder. Name a file in it, e.g. .*run/model.onnx"),
+        (tmp_path / "runz/model.onnx", r"runz/model.onnx: there is no folder .*runz. Make it first"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            export(run, "selected", None, output)
+    assert {file: file.read_bytes() for file in run.iterdir() if file.is_file()} == files
+    assert not (tmp_path / "runz").exists()
+
+
+def test_a_former_export_is_replaced(tmp_path, branch_run):
+    file = tmp_path / "model.onnx"
+    file.write_text("of another run")
+    export(branch_run, "selected", None, file)
+    assert onnx.load(file).graph.node
+
+
+def test_in_what_the_file_differs_from_how_the_run_was_scored_is_said(branch_run):
+    result = json.loads((branch_run / "result.json").read_text())
+    assert notes(result) == []
+    result["config"]["data"]["test_crop"] = "centre"
+    result["config"]["trainer"]["precision"] = "bf16-mixed"
+    crops, precision = notes(result)
+    assert crops == "checked on whole videos, where the run was scored on crops (data.test_crop=centre)"
+    assert precision == "computes in float32, where the run was scored in bf16-mixed"
 
 
 def test_what_is_missing_is_named(tmp_path, branch_run, monkeypatch):

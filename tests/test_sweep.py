@@ -1,8 +1,11 @@
 """A table is a sweep: its rows exist, its jobs are Hydra's own, failures are told, and nothing is trained twice."""
 
+import copy
 import json
 import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -15,7 +18,8 @@ from pamfn.cost import Epoch
 from pamfn.errors import InputError
 from pamfn.finished import finished
 from pamfn.store import Run
-from pamfn.sweep import Job, costs_of, plan, sweep_of
+from pamfn.sweep import Job, costs_of, hours, plan, sweep_of
+from pamfn.train import prepared
 from wandb_files import merged, records
 
 CELLS = ["rg_ball", "rg_clubs", "rg_hoop", "rg_ribbon", "fisv_tes", "fisv_pcs"]
@@ -197,6 +201,33 @@ def test_what_would_be_lost_in_a_cell_is_refused(words: list[str], sentence: str
     assert str(error.value).startswith(sentence)
 
 
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("seeds=[0,1]", "svr, gdlt: seeds: compared methods are trained one by one. Sweep them instead: -m seed=0,1."),
+        ("seeds=[0,1],[2,3]", "seeds=[0,1],[2,3]: with a table one list of seeds that are trained together, "),
+        ("++seeds=0,1", "seeds=0,1: with a table one list of seeds that are trained together, "),
+        ("seeds=[]", "seeds=[]: with a table one list of seeds that are trained together, "),
+        ("seeds=[1,1]", "svr, gdlt, full: seeds: each once, not [1, 1]."),
+    ],
+)
+def test_seeds_that_a_table_cannot_train_together_are_refused_before_any_job(word: str, sentence: str):
+    with pytest.raises(InputError) as error:
+        sweep_of("aqa_methods", ["+experiment=fisv_tes", "+ablation=svr,gdlt,full", word])
+    assert str(error.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(("word", "seeds"), [("seeds=null", [0, 1, 2]), ("seeds=[3,1]", [3, 1])])
+def test_the_plan_lists_the_seeds_that_the_command_trains(word: str, seeds: list[int], monkeypatch: pytest.MonkeyPatch):
+    words = ["+table=aqa_methods", "+experiment=fisv_tes", "+ablation=full", word]
+    assert [job.seed for job in sweep_of("aqa_methods", words[1:]).jobs] == seeds
+    monkeypatch.setattr(sys, "argv", ["train"])
+    monkeypatch.setenv("PAMFN_SWEEP", "")
+    prepared(["-m", *words])
+    own = [argument for argument in sys.argv if argument.lstrip("+").startswith("seed=")]
+    assert own == ([] if word == "seeds=null" else ["seed=3"])  # one job trains all of a list
+
+
 def test_a_combination_that_cannot_be_leaves_the_others():
     words = ["+experiment=fisv_tes,uiprmd", "seed=0", "model.finetune=[audio]", "+ablation=full"]
     sweep = sweep_of("fusionnets", words)
@@ -213,7 +244,9 @@ def only_job(tmp_path: Path, *words: str) -> Job:
 
 def finished_like(job: Job) -> dict:
     times = {"seconds_per_epoch": 36.0}
+    machine = {"cpu": "AMD EPYC", "gpu": None, "threads": 1}
     return {
+        "machine": machine,
         **{"name": "uiprmd", "kind": "fusion", "modalities": list(job.config.streams), "seed": 0, "data_files": {}},
         **{"reported": "last", "metrics": {"last": {"srcc": 0.5}}, "times": times, "config": job.config.model_dump()},
     }
@@ -252,6 +285,56 @@ def test_the_plan_counts_what_is_missing_by_what_like_runs_took(tmp_path: Path, 
     assert "unreadable: " in told
     # 60 epochs of 36 s for the third seed (the second has an unreadable result) and six branches
     assert told.endswith("1 of 3 done; the others need about 0.6 h of one thread, and 6 networks of unknown cost.")
+
+
+def test_a_refit_counts_the_training_that_chooses_its_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("pamfn.finished.ARCHIVE", tmp_path / "archive")
+    held = only_job(tmp_path, "protocol=holdout")
+    refit = only_job(tmp_path, "protocol=holdout", "protocol.refit=true")
+    known = costs_of([held])
+    assert len(known) == 4
+    assert set(known) < set(costs_of([refit]))
+    assert len(costs_of([refit])) == 8
+    words = ["+experiment=uiprmd", "seed=0", "+ablation=full", "protocol=holdout", "protocol.refit=true"]
+    words += [f"paths.output_dir={tmp_path / 'runs'}", f"paths.data_dir={tmp_path / 'data'}"]
+    assert "and 8 networks of unknown cost" in plan(sweep_of("fusion_stages", words))
+    held.run.path.mkdir(parents=True)
+    held.run.write_result(finished_like(held))
+    assert "and 6 networks of unknown cost" in plan(sweep_of("fusion_stages", words))  # the refit fusion has a like now
+    svr = ["+ablation=svr", *words[:2], *words[3:]]
+    assert len(costs_of(sweep_of("aqa_methods", svr).jobs)) == 1  # solved at once
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data.crop=16"],
+        ["recipe.fusion.batch_size=64"],
+        ["protocol=holdout"],
+        ["trainer.precision=bf16-mixed"],
+        ["model.num_fusion_nets=2"],
+        ["features.kinect_angles.width=7"],
+    ],
+)
+def test_runs_whose_epochs_cost_something_else_are_no_measurement(words: list[str], tmp_path: Path):
+    job = only_job(tmp_path)
+    ran, modalities = finished_like(job), list(job.config.streams)
+    assert hours(job.config, "fusion", modalities, [ran]) == (pytest.approx(0.6), False)
+    assert hours(only_job(tmp_path, *words).config, "fusion", modalities, [ran])[1] is True
+    other = only_job(tmp_path, "recipe.branch.batch_size=64", "recipe.fusion.lr=1e-5").config
+    assert hours(other, "fusion", modalities, [ran]) == (pytest.approx(0.6), False)
+
+
+@pytest.mark.parametrize("machine", [{"gpu": "H100", "threads": 1}, {"gpu": None, "threads": 16}])
+def test_a_gpu_or_several_threads_tell_nothing_of_one_thread(machine: dict[str, Any], tmp_path: Path):
+    job = only_job(tmp_path)
+    ran, modalities = finished_like(job), list(job.config.streams)
+    other = copy.deepcopy(ran) | {"machine": {"cpu": "x", **machine}, "times": {"seconds_per_epoch": 0.05}}
+    assert hours(job.config, "fusion", modalities, [other]) == (None, False)
+    assert hours(job.config, "fusion", modalities, [ran, other, other]) == (pytest.approx(0.6), False)
+    other["config"]["trainer"]["accelerator"] = "cpu"
+    on_cpu = machine["threads"] == 1
+    assert hours(job.config, "fusion", modalities, [other])[0] == (pytest.approx(0.05 / 60) if on_cpu else None)
 
 
 def only_fusion_nets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

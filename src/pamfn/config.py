@@ -102,6 +102,11 @@ def impossible(config: Config) -> list[str]:
     if config.protocol.refit and config.protocol.select != "holdout":
         problems.append("protocol.refit: only protocol=holdout has something to refit.")
     problems += impossible_together(config)
+    if config.compile and "crop" not in config.data:
+        problems.append(
+            f"compile: {config.data.get('name')} is trained on whole videos, and nearly every step would be of a "
+            "length that was not compiled for: leave it out."
+        )
     if str(config.trainer.get("precision")) in ("16", "16-mixed", "16-true"):
         problems.append("trainer.precision: float16 would need scaled losses; choose 32-true or bf16-mixed.")
     if config.trainer.get("devices", 1) != 1:

@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     parser.add_argument("--weights", choices=["selected", "last"], default="selected")
     parser.add_argument("--data-dir", help="where the data is now (default: where the run read it)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="what to write (default: RUN/model.onnx)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="an .onnx file to write (default: RUN/model.onnx)")
     arguments = parser.parse_args()
     config.register()
     try:
@@ -47,10 +47,15 @@ def main() -> None:
 def export(run: Path, weights: str, data_dir: str | None, output: Path | None) -> Path:
     """Writes the network's scores as an ONNX model and says how it compares; the path of the file.
 
+    A file from an export before is replaced.
+
     Raises:
-        InputError: when the run cannot be exported, or what was exported does not score as the network does.
+        InputError: when the run cannot be exported, the file not be written, or what was exported does not score as the
+            network does.
     """
     result = with_weights(run)
+    output = output or run / "model.onnx"
+    refuse_output(output)
     settings = configuration(result, data_dir, None, None)
     refuse_without_onnx()
 
@@ -65,17 +70,27 @@ def export(run: Path, weights: str, data_dir: str | None, output: Path | None) -
     unit = float(vars(data)["max_score"]) if data.predicts == "score" else None
     widths = {m: settings.features[m].width for m in result["modalities"]}
     videos, told = test_videos(data, widths)
-    output = output or run / "model.onnx"
     with whole(output) as temporary:
         program = exported(network, widths, unit)
-        program.model.metadata_props.update(described(run, result, widths, unit, weights))
+        program.model.metadata_props.update(described(run, result, widths, unit, weights, data.min_segments))
         program.save(temporary, external_data=False)
         compared = compare(temporary, network, videos, unit)
         refuse_different(compared, told)
     print(f"{output}: {result['name']}, {'+'.join(widths)}, {weights} weights, {output.stat().st_size / 2**20:.1f} MiB")
+    print(f"  for videos of {data.min_segments} segments or more: a shorter one may get no score, or an error")
     for line in (*notes(result), *compared.lines(told)):
         print(f"  {line}")
     return output
+
+
+def refuse_output(file: Path) -> None:
+    """Before anything is computed: what must not be replaced by the model, or cannot be written."""
+    if file.is_dir():
+        raise InputError(f"--output {file}: a folder. Name a file in it, e.g. {file / 'model.onnx'}.")
+    if file.suffix != ".onnx":
+        raise InputError(f"--output {file}: name a file that ends in .onnx, so that no other is replaced.")
+    if not file.parent.is_dir():
+        raise InputError(f"--output {file}: there is no folder {file.parent}. Make it first, or name another.")
 
 
 def refuse_without_onnx() -> None:
@@ -166,7 +181,7 @@ def scorer(network: Any, unit: float | None) -> Any:
 
 
 def described(
-    run: Path, result: Mapping[str, Any], widths: Mapping[str, int], unit: float | None, weights: str
+    run: Path, result: Mapping[str, Any], widths: Mapping[str, int], unit: float | None, weights: str, shortest: int
 ) -> dict[str, str]:
     """What the file says of itself, as ONNX metadata."""
     return {
@@ -174,6 +189,7 @@ def described(
         "data": result["name"],
         "modalities": ",".join(widths),
         "widths": ",".join(map(str, widths.values())),
+        "min_segments": str(shortest),
         "weights": weights,
         "score": "probability of every segment" if unit is None else "points",
         "max_score": "1" if unit is None else f"{unit:g}",
@@ -192,6 +208,9 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     differences = []
     if decoding(result) not in (None, "argmax"):
         differences.append(f"decides by argmax, where the run's own scores are by decoding={decoding(result)}")
+    crop = result["config"]["data"].get("test_crop", "whole")
+    if crop != "whole":
+        differences.append(f"checked on whole videos, where the run was scored on crops (data.test_crop={crop})")
     precision = str(result["config"]["trainer"].get("precision", "32-true"))
     if not precision.startswith("32"):
         differences.append(f"computes in float32, where the run was scored in {precision}")

@@ -197,9 +197,7 @@ class Pipeline:
         recipe = getattr(self.config.recipe, kind)
         if recipe is None or not self.config.protocol.refit:
             return 1 if recipe is None else recipe.epochs
-        protocol = self.config.protocol.model_copy(update={"refit": False})
-        choosing = Pipeline(self.config.model_copy(update={"protocol": protocol}))
-        result = choosing.network(kind, modalities).result()
+        result = Pipeline(self.config.choosing).network(kind, modalities).result()
         assert result is not None
         return int(result["metrics"]["holdout"]["epoch"]) + 1
 

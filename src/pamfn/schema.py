@@ -163,6 +163,11 @@ class Config(Strict):
         return [self.model_copy(update={"seed": seed, "seeds": None}) for seed in self.seeds]
 
     @property
+    def choosing(self) -> "Config":
+        """The job whose best held-out epoch `protocol.refit` trains for: the same without it."""
+        return self.model_copy(update={"protocol": self.protocol.model_copy(update={"refit": False})})
+
+    @property
     def streams(self) -> dict[str, Stream]:
         """The chosen modalities, in the order of the features."""
         return {m: s for m, s in self.features.items() if self.modalities is None or m in self.modalities}

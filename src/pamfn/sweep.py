@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -17,7 +17,16 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from pamfn import cost
-from pamfn.config import CONF, let_checked_refuse, parsed, refuse_other_features, register, resolved, table_names
+from pamfn.config import (
+    CONF,
+    impossible_together,
+    let_checked_refuse,
+    parsed,
+    refuse_other_features,
+    register,
+    resolved,
+    table_names,
+)
 from pamfn.errors import InputError
 from pamfn.finished import Kind, every_run, finished, locate, readable, wanted
 from pamfn.schema import Config, Table
@@ -73,8 +82,9 @@ def sweep_of(name: str, overrides: Sequence[str] = ()) -> Sweep:
     if name not in table_names():
         raise InputError(f"no table {name!r}. There are: {', '.join(table_names())}.")
     register()
-    words = let_checked_refuse(seed_by_seed(overrides), name)
     try:
+        seeds = seeds_of(overrides)
+        words = let_checked_refuse(seed_by_seed(overrides), name)
         with initialize_config_dir(str(CONF), version_base="1.3"):
             fixed = [f"+table={name}", *(w for w in words if not sweeps(w))]
             raw = compose("train", overrides=fixed, return_hydra_config=True)
@@ -86,8 +96,28 @@ def sweep_of(name: str, overrides: Sequence[str] = ()) -> Sweep:
         raise InputError(f"{name}: {str(error).splitlines()[0]}") from error
     if not jobs:
         raise InputError(problems)
+    refuse_apart(jobs, seeds)
     refuse_several(jobs)
     return Sweep(table, jobs, problems)
+
+
+def seeds_of(words: Sequence[str]) -> list[Any] | None:
+    """What `seeds=[0,1]` lists, to be trained together; None where no word does.
+
+    Raises:
+        InputError: when something else than one list is given.
+    """
+    listed = None
+    for word in words:
+        if is_seeds(word):
+            override = OverridesParser.create().parse_override(word)
+            listed = None if override.is_sweep_override() else override.value()
+            if not isinstance(listed, list) or not listed:
+                raise InputError(
+                    f"{word.lstrip('+')}: with a table one list of seeds that are trained together, like seeds=[0,1]; "
+                    "another list takes another command."
+                )
+    return listed
 
 
 def seed_by_seed(words: Sequence[str]) -> list[str]:
@@ -96,8 +126,18 @@ def seed_by_seed(words: Sequence[str]) -> list[str]:
 
 
 def is_seeds(word: str) -> bool:
-    """Whether a word of the command line asks for several seeds in one training."""
-    return word.lstrip("+").startswith("seeds=[")
+    """Whether a word of the command line asks for several seeds in one training; `seeds=null` does not."""
+    return word.lstrip("+").startswith("seeds=") and word.partition("=")[2] != "null"
+
+
+def refuse_apart(jobs: Sequence[Job], seeds: list[int] | None) -> None:
+    """Rows whose seeds cannot be trained together are refused before any job, as each job would refuse itself."""
+    rows: dict[str, dict[str, None]] = {}
+    for job in jobs:
+        for problem in impossible_together(job.config.model_copy(update={"seeds": seeds})):
+            rows.setdefault(problem, {})[job.row] = None
+    if rows:
+        raise InputError([f"{', '.join(those)}: {problem}" for problem, those in rows.items()])
 
 
 def refuse_several(jobs: Sequence[Job]) -> None:
@@ -178,8 +218,8 @@ def plan(sweep: Sweep) -> str:
             state = "done" if job.result else "interrupted" if job.run.file("resume.ckpt").exists() else "missing"
         except InputError as error:
             state = f"unreadable: {error}"
-        needed = [] if state == "done" else [net for net in nets(job) if not net[0].file("result.json").exists()]
-        own = {run.path.name: hours(job.config, kind, modalities, known) for run, kind, modalities in needed}
+        needed = [] if state == "done" else [net for net in nets(job) if not net.run.file("result.json").exists()]
+        own = {net.run.path.name: hours(net.config, net.kind, net.modalities, known) for net in needed}
         told = "" if state == "done" else cost_of(own.values())
         costs |= own
         done += state == "done"
@@ -198,9 +238,9 @@ def costs_of(jobs: Sequence[Job]) -> dict[str, Cost]:
     """The cost of every network of these jobs, by the name of its run, finished or not; a shared one is there once."""
     known, costs = every_result(jobs), dict[str, Cost]()
     for job in jobs:
-        for run, kind, modalities in nets(job):
-            if run.path.name not in costs:
-                costs[run.path.name] = hours(job.config, kind, modalities, known)
+        for net in nets(job):
+            if net.run.path.name not in costs:
+                costs[net.run.path.name] = hours(net.config, net.kind, net.modalities, known)
     return costs
 
 
@@ -217,26 +257,43 @@ def cost_of(costs: Collection[Cost]) -> str:
     return f"{mark} {sum(hours or 0 for hours, _ in costs):.2f} h".rjust(8)
 
 
-def nets(job: Job) -> list[tuple[Run, Kind, list[str]]]:
-    """The networks that a job needs trained: the fused one and those of stage 1, or a method."""
+class Net(NamedTuple):
+    """A network that a job needs trained: where its result is, or will be, and what it is."""
+
+    run: Run
+    config: Config
+    kind: Kind
+    modalities: list[str]
+
+
+def nets(job: Job) -> list[Net]:
+    """The networks that a job needs trained: the fused one and those of stage 1, or a method.
+
+    With `protocol.refit` those that choose the number of epochs, too; what is solved at once has no epochs to choose.
+    """
     kind, modalities = wanted(job.config)
     trained: Kind = "fusion" if kind == "missing" else kind
-    located: list[tuple[Run, Kind, list[str]]] = [(locate(job.config, trained, modalities), trained, modalities)]
+    parts: list[tuple[Kind, list[str]]] = [(trained, modalities)]
     if trained == "fusion" and job.config.recipe.stages == 2:
         for modality in modalities:
-            located.append((locate(job.config, "branch", [modality]), "branch", [modality]))
-    return located
+            parts.append(("branch", [modality]))
+    refit = job.config.protocol.refit and getattr(job.config.recipe, trained) is not None
+    configs = [job.config, job.config.choosing] if refit else [job.config]
+    return [Net(locate(config, *part), config, *part) for config in configs for part in parts]
 
 
 def hours(config: Config, kind: Kind, modalities: list[str], known: Sequence[dict[str, Any]]) -> Cost:
     """By the median time of an epoch in finished runs of the same network on the same data.
 
-    Without any by the cost model, and for what that does not cover by runs of the same kind on the same data.
+    Without any by the cost model, and for what that does not cover by runs of the same kind on the same data. What took
+    a GPU or several threads says nothing about one. With `protocol.refit` it is at most as much.
     """
     recipe = getattr(config.recipe, kind)
     epochs = recipe.epochs if recipe else 1  # solved at once
     of_data = [r for r in known if same_data(r["name"], config.data.get("name")) and r["kind"] == kind]
-    same = [r for r in of_data if same_network(r, config, modalities)]
+    of_data = [r for r in of_data if on_one_thread(r)]
+    wanted_epoch = of_epoch(config.model_dump(), kind, modalities)
+    same = [r for r in of_data if of_epoch(r["config"], kind, r["modalities"]) == wanted_epoch]
     if same:
         return median(r["times"]["seconds_per_epoch"] for r in same) * epochs / 3600, False
     estimate = cost.seconds(config, kind, modalities)
@@ -254,13 +311,21 @@ def same_data(a: str | None, b: str | None) -> bool:
     return a == b or (a or "").removesuffix("_synthetic") == (b or "").removesuffix("_synthetic")
 
 
-def same_network(result: dict[str, Any], config: Config, modalities: list[str]) -> bool:
-    """Whether a run's epochs cost what those of this network do: modalities, settings, precision."""
-    ran = result["config"]
-    part = (lambda model: model["branch"]) if result["kind"] == "branch" else (lambda model: model)
-    widths = [ran["features"][m]["width"] for m in result["modalities"]]
+def on_one_thread(result: dict[str, Any]) -> bool:
+    """Whether a run was trained on one thread of a CPU."""
+    machine, trainer = result["machine"], result["config"]["trainer"]
+    return machine["threads"] == 1 and (machine["gpu"] is None or trainer.get("accelerator") == "cpu")
+
+
+def of_epoch(settings: dict[str, Any], kind: Kind, modalities: list[str]) -> tuple[Any, ...]:
+    """What of a configuration decides what an epoch of a network costs on given videos."""
+    data, model, protocol = settings["data"], settings["model"], settings["protocol"]
+    recipe = settings["recipe"].get(kind) or {}
     return (
-        widths == [config.features[m].width for m in modalities]
-        and part(ran["model"]) == part(config.model)
-        and ran["trainer"].get("precision") == config.trainer.get("precision")
+        [settings["features"][m]["width"] for m in modalities],
+        model["branch"] if kind == "branch" else model,
+        (data.get("crop"), data.get("test_crop", "whole"), data.get("bags")),
+        (recipe.get("batch_size"), recipe.get("crop")),
+        0 if protocol["refit"] else protocol["holdout"],
+        settings["trainer"].get("precision"),
     )

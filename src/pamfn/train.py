@@ -149,8 +149,10 @@ def prepared(words: list[str]) -> None:
     """Puts Hydra's words in the place of the user's, after what can be said before any job."""
     table, options = table_of(words), {word for word in words if word.startswith("-")}
     if table and options in ({"-m"}, {"--multirun"}):
+        from pamfn.sweep import is_seeds
+
         sweep = expanded(table, words)
-        if any(word.lstrip("+").startswith("seeds=") for word in words):  # a job has them all
+        if any(map(is_seeds, words)):  # a job has them all
             words = [*words, f"seed={sweep.jobs[0].seed}"]
     sys.argv[1:] = config.let_checked_refuse(words, table or "")
     # one folder for a sweep, also for jobs in other processes

@@ -10,16 +10,21 @@ log = logging.getLogger(__name__)
 
 
 class Compiled:
-    """A network's forward pass, compiled for every shape of its inputs; on a GPU as CUDA graphs.
+    """A network's forward and backward pass, compiled anew for each shape of its inputs; on a GPU as CUDA graphs.
+
+    torch stops compiling after a few shapes (8), with a message of its own, and what comes then is not compiled. Crops
+    have few: those of a full batch and of an epoch's last.
 
     The random numbers are those of the network itself. Where it cannot be compiled (no C++ compiler, an operation that
     is not supported) the network itself goes on, with a message.
     """
 
     def __init__(self, network: nn.Module) -> None:
+        import torch._functorch.config as functorch
         import torch._inductor.config as inductor
 
         inductor.fallback_random = True
+        functorch.force_non_lazy_backward_lowering = True  # with the forward pass, where its failure can be caught
         on_gpu = any(p.is_cuda for p in network.parameters())
         self.network = network
         self.call: Any = torch.compile(network, dynamic=False, mode="reduce-overhead" if on_gpu else None)
@@ -33,5 +38,6 @@ class Compiled:
         except Exception as error:
             self.call = self.network
             output = self.network(*inputs)  # what is wrong with the inputs is not the compiler's fault
-            log.warning("compile: %s: %s. Going on without.", type(error).__name__, str(error).partition("\n")[0])
+            reason = getattr(error, "inner_exception", error)  # what the compiler stumbled over
+            log.warning("compile: %s: %s. Going on without.", type(reason).__name__, str(reason).partition("\n")[0])
             return output
