@@ -24,6 +24,7 @@ from benchmarks.profiles import print_profile, profiled
 from benchmarks.rows import GROUPS, Choice
 from benchmarks.summary import print_table
 from benchmarks.timing import Row
+from pamfn.results import COMMIT
 
 
 def main() -> None:
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 def measure(choice: Choice, only: Sequence[str]) -> dict[str, Any]:
-    """Rows, what the machine can do (measured before and after every row), and the machine."""
+    """Rows, what the machine can do (measured before and after every row), the machine, and the code."""
     rates: dict[str, list[float]] = defaultdict(list)
     rows: list[Row] = []
     measure_rates(choice.device, rates)
@@ -77,7 +78,8 @@ def measure(choice: Choice, only: Sequence[str]) -> dict[str, Any]:
     jobs = []
     if "jobs" in only and choice.device.type == "cpu":
         jobs = [side_by_side(choice.sizes[0], rounds=choice.repeats(3), steps=1 if choice.quick else 5)]
-    return {"machine": described(choice.device), "rates": dict(rates), "rows": rows, "jobs": jobs, "choice": choice}
+    where = {"commit": COMMIT, "machine": described(choice.device)}
+    return {**where, "rates": dict(rates), "rows": rows, "jobs": jobs, "choice": choice}
 
 
 def measure_rates(device: torch.device, rates: dict[str, list[float]]) -> None:

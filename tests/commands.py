@@ -9,6 +9,7 @@ import os
 import runpy
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,5 +43,6 @@ def perform(words: list[str], folder: str, environment: Mapping[str, str], files
     atexit._clear()  # what the libraries would tidy up is the server's
     try:
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)
-    finally:
-        atexit._run_exitfuncs()  # a child of multiprocessing leaves without
+    finally:  # as an interpreter ends; a child of multiprocessing would first wait for its own children
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
