@@ -26,7 +26,7 @@ from pamfn.models.pamfn import PAMFN
 from pamfn.models.several import SeveralNetworks
 from pamfn.training.fixed_maps import FixedMaps, fixed_maps
 from pamfn.training.regression import ScoreRegression
-from pamfn.training.several import Member, SeveralAtOnce, SeveralSeeds
+from pamfn.training.several import Member, SeveralAtOnce, SeveralInTurn, SeveralSeeds
 
 WIDTHS = {"rgb": 1024, "flow": 1024, "audio": 768}
 BATCH = 32
@@ -151,7 +151,7 @@ class SeveralWork:
         networks = [our_pamfn(size, mode).network for _ in range(count)]
         self.module: SeveralSeeds
         if mode.device.type == "cpu":  # as `pamfn.together` decides
-            self.module = SeveralSeeds([our_module(network, STAGE2) for network in networks], [])
+            self.module = SeveralInTurn([our_module(network, STAGE2) for network in networks], [])
         else:
             several = SeveralNetworks(networks)
             members = [our_module(Member(several, i), STAGE2) for i in range(count)]
@@ -167,7 +167,7 @@ class SeveralWork:
             batch = Batch(features, None, target, torch.arange(len(target)))
             with self.mode.autocast():
                 loss = self.module.training_step([batch] * len(self.module.members), 0)
-            loss.backward()
+            self.module.backward(loss)
             self.module.configure_gradient_clipping(self.optimizer, CLIP)
             self.optimizer.step()
 

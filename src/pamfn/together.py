@@ -40,7 +40,7 @@ from pamfn.store import Run, find, write_text
 from pamfn.training.callbacks import Progress, Record, ResumePoint, write_weights
 from pamfn.training.fixed_maps import fixed_maps
 from pamfn.training.recipe import RecipeModule
-from pamfn.training.several import EachRecord, Member, SeveralAtOnce, SeveralData, SeveralSeeds, asked
+from pamfn.training.several import EachRecord, Member, SeveralAtOnce, SeveralData, SeveralInTurn, SeveralSeeds, asked
 from pamfn.training.tasks import module_for
 
 log = logging.getLogger(__name__)
@@ -242,7 +242,7 @@ def module_of(
 
     if not at_once:
         share = config.keep_maps_gib / len(seeds)
-        return SeveralSeeds([member(i, network, share) for i, network in enumerate(networks)], datas)
+        return SeveralInTurn([member(i, network, share) for i, network in enumerate(networks)], datas)
     if fixed_maps(networks[0], config.keep_maps_gib) is not None:
         log.info("keep_maps_gib is not read: networks that run as one computation compute their fixed branches anew")
     several = SeveralNetworks(networks)

@@ -1,6 +1,7 @@
 """Several seeds of one configuration in one training: modules, data and callbacks that keep each seed's own."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -39,11 +40,8 @@ class Member(nn.Module):
         return networks.state_of(index)
 
 
-class SeveralSeeds(L.LightningModule):
-    """Trains one network a seed by the same recipe, in turn; batches are lists of one `Batch` a seed.
-
-    The networks have nothing in common: on a CPU each gets, bit for bit, the numbers that it would get alone. (Stacked
-    parameters would not: `AdamW(fused=True)` rounds the last few elements of a tensor in another way than the others.)
+class SeveralSeeds(L.LightningModule, ABC):
+    """Trains one network a seed by the same recipe; batches are lists of one `Batch` a seed.
 
     members: a module a seed; each keeps its own loss, predictions and metrics. data: a data module a seed.
     """
@@ -58,6 +56,36 @@ class SeveralSeeds(L.LightningModule):
         for member in self.members:
             assert isinstance(member, RecipeModule)
             yield member
+
+    @abstractmethod
+    def training_step(self, batches: list[Batch], batch_idx: int) -> Tensor:
+        """The sum of the networks' losses."""
+
+    def on_train_epoch_start(self) -> None:
+        self.generators = [
+            torch.Generator(self.device).manual_seed(epoch_seed(member.seed, self.current_epoch))
+            for member in self.each()
+        ]
+
+    def on_validation_epoch_start(self) -> None:
+        for member in self.each():
+            member.on_validation_epoch_start()
+
+    def on_validation_epoch_end(self) -> None:
+        for member, data in zip(self.each(), self.data, strict=True):
+            member.measure(data)
+
+    def on_train_epoch_end(self) -> None:
+        for member in self.each():
+            member.train_loss.reset()
+
+
+class SeveralInTurn(SeveralSeeds):
+    """One network after another: on a CPU each gets, bit for bit, the numbers that it would get alone.
+
+    So they have nothing in common. (Stacked parameters would not get the same: `AdamW(fused=True)` rounds the last few
+    elements of a tensor in another way than the others.)
+    """
 
     def configure_optimizers(self) -> Any:
         groups = [group for member in self.each() for group in member.groups(member.network)]
@@ -76,38 +104,31 @@ class SeveralSeeds(L.LightningModule):
             own = [p for group in member.groups(member.network) for p in group["params"]]
             clip_grad_norm_(own, gradient_clip_val)
 
-    def on_train_epoch_start(self) -> None:
-        self.generators = [
-            torch.Generator(self.device).manual_seed(epoch_seed(member.seed, self.current_epoch))
-            for member in self.each()
-        ]
-
     def training_step(self, batches: list[Batch], batch_idx: int) -> Tensor:
+        """Leaves the gradients too, so that a network's activations are gone before the next one needs the caches."""
         losses = []
         for member, batch, generator in zip(self.each(), batches, self.generators, strict=True):
             with drawing_from([generator]):
-                losses.append(member.training_step(batch, batch_idx))
+                loss = member.training_step(batch, batch_idx)
+            member.zero_grad()
+            with torch.autocast(self.device.type, enabled=False):
+                loss.backward()
+            losses.append(loss.detach())
         return torch.stack(losses).sum()
 
-    def on_validation_epoch_start(self) -> None:
-        for member in self.each():
-            member.on_validation_epoch_start()
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        """Nothing: `training_step` did."""
+
+    def backward(self, *_: Any, **__: Any) -> None:
+        """Nothing: `training_step` did."""
 
     def validation_step(self, batches: list[Batch], batch_idx: int, dataloader_idx: int = 0) -> None:
         for member, batch in zip(self.each(), batches, strict=True):
             member.validation_step(batch, batch_idx, dataloader_idx)
 
-    def on_validation_epoch_end(self) -> None:
-        for member, data in zip(self.each(), self.data, strict=True):
-            member.measure(data)
-
-    def on_train_epoch_end(self) -> None:
-        for member in self.each():
-            member.train_loss.reset()
-
 
 class SeveralAtOnce(SeveralSeeds):
-    """The same as one computation, which is faster on a GPU; the numbers are those of each alone but for rounding.
+    """All as one computation, which is faster on a GPU; the numbers are those of each alone but for rounding.
 
     members: on a `Member` of the networks each.
     """
