@@ -234,6 +234,24 @@ def test_samples_differ_between_keys_and_their_mean_has_a_spread():
     assert averaged.std() < sampled.std()
 
 
+@pytest.mark.parametrize("policy", ["ranked", "unranked"])
+@torch.no_grad()
+def test_sampled_decisions_share_what_does_not_depend_on_them_and_change_no_score(policy):
+    model = network(decoding="mean", samples=3, policy=policy).eval()
+    features, lengths = videos(2, 13), torch.tensor([13, 9])
+    noise = model.test_noise([4, 7], 13)
+    assert noise is not None
+    calls = []
+    for module in (model.branches, *(stage.get_submodule("fusion.fusion_nets") for stage in model.stages)):
+        module.register_forward_hook(lambda module, *_: calls.append(module))
+    score, spread = model.decide(features, lengths, noise)
+    assert len(calls) == 1 + len(model.stages)
+    each = torch.stack([model(features, lengths, [stage[:, i] for stage in noise]).score for i in range(3)])
+    assert torch.equal(score, each.mean(0))
+    assert torch.equal(spread, each.std(0, correction=0))
+    assert (spread > 0).all()
+
+
 @torch.no_grad()
 def test_the_largest_logit_decides_by_default():
     model = network().eval()

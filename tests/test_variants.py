@@ -165,7 +165,8 @@ def test_where_unranked_decisions_disable_everything_nothing_is_fused():
 def test_free_fusionnets_have_no_policy_and_are_all_enabled():
     free = AdaptiveFusion(D, 3, K, policy="free", policy_layers=1, shared_attention=True)
     assert not any("policy" in name for name, _ in free.named_parameters())
-    assert free(torch.randn(2, 8, 3, D), torch.tensor(1.0), None, "halve")[1:] == (None, None, None)
+    undecided = free.undecided(torch.randn(2, 8, 3, D), "halve")
+    assert free(undecided, torch.tensor(1.0), None)[1:] == (None, None, None)
 
 
 @torch.no_grad()

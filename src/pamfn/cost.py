@@ -62,8 +62,9 @@ class Epoch:
         """The same of the test pass."""
         widths = self.frozen + self.trained
         parts = {"branches": len(widths), "width of branches": sum(widths)} | self.fusion()
-        seen = self.draws * self.test * self.segments
-        return {"videos": self.draws * self.test} | {name: seen * number for name, number in parts.items()}
+        seen = self.test * self.segments
+        in_segments = {name: seen * number for name, number in parts.items()}
+        return {"videos": self.test, "further decisions": (self.draws - 1) * seen} | in_segments
 
     def fusion(self) -> dict[str, float]:
         """What a segment costs beyond its branches."""

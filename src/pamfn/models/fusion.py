@@ -54,6 +54,16 @@ class PolicyNet(nn.Sequential):
         super().__init__(*hidden, nn.Linear(d_model if hidden else width, choices))
 
 
+class Undecided(NamedTuple):
+    """What an AFM makes of features before it decides: cross-modal features (b, t', k, d) and logits (b, t', choices).
+
+    Without a PolicyNet there are no logits.
+    """
+
+    features: Tensor
+    logits: Tensor | None
+
+
 class FusionOutput(NamedTuple):
     """Cross-modal features (b, t', k, d) and what PolicyNet decided, if there is one.
 
@@ -98,6 +108,7 @@ class AdaptiveFusion(nn.Module):
 
     Shapes: features (b, t, m, d), noise (b, t', choices) or None -> `FusionOutput` at t', what `pooling` leaves of t.
     Source: section III-D. `noise` is added to the logits before the decision; without it the decision is their argmax.
+    Nearly all of its time goes to what no decision changes, which several decisions can share (`undecided`).
     `policy`: `ranked`, or of Table VII `unranked` (a decision per FusionNet) or `free` (no PolicyNet, all enabled).
     """
 
@@ -119,17 +130,16 @@ class AdaptiveFusion(nn.Module):
             choices = networks if policy == "ranked" else 2 * networks
             self.policy = PolicyNet(d_model, modalities, choices, policy_layers)
 
-    def forward(
-        self,
-        features: Tensor,
-        temperature: Tensor,
-        noise: Tensor | None,
-        pooling: Pooling,
-        valid: Tensor | None = None,
-    ) -> FusionOutput:
+    def undecided(self, features: Tensor, pooling: Pooling, valid: Tensor | None = None) -> Undecided:
+        """What there is to decide on."""
         cross_modal = self.fusion_nets(features, pooling, valid)
         if self.mask_of is None:
-            return FusionOutput(cross_modal, None, None, None)
-        logits = pool(self.policy(features.flatten(2)), pooling, valid)
+            return Undecided(cross_modal, None)
+        return Undecided(cross_modal, pool(self.policy(features.flatten(2)), pooling, valid))
+
+    def forward(self, undecided: Undecided, temperature: Tensor, noise: Tensor | None) -> FusionOutput:
+        features, logits = undecided
+        if self.mask_of is None or logits is None:
+            return FusionOutput(features, None, None, None)
         mask, decision = self.mask_of(logits if noise is None else logits + noise, temperature)
-        return FusionOutput(cross_modal, mask, logits, decision)
+        return FusionOutput(features, mask, logits, decision)

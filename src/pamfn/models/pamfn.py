@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pamfn.models.branch import ModalityBranch
 from pamfn.models.branches import Branches, segments_of
 from pamfn.models.draws import exponential
-from pamfn.models.fusion import Policy
+from pamfn.models.fusion import Policy, Undecided
 from pamfn.models.head import ClassificationHead, RegressionHead
 from pamfn.models.layers import Dropout, full_precision, packed, packing, pool, pooled_lengths, unpacked, valid_segments
 from pamfn.models.stage import Decoder, FusionStage, StageOutput
@@ -135,26 +135,41 @@ class PAMFN(nn.Module):
         return self.fused(self.branches(features, lengths), self.valid_levels(segments, lengths), noise)
 
     def fused(
-        self, levels: Sequence[Tensor], valid: Sequence[Tensor | None], noise: Sequence[Tensor] | None
+        self,
+        levels: Sequence[Tensor],
+        valid: Sequence[Tensor | None],
+        noise: Sequence[Tensor] | None,
+        undecided: Sequence[Undecided | None] | None = None,
     ) -> PAMFNOutput:
-        """What the mixed branch makes of the branches' maps of every level, given the masks of their segments."""
+        """What the mixed branch makes of the branches' maps of every level, given the masks of their segments.
+
+        `undecided`: what the FusionNets make of the same maps, where that is known.
+        """
         levels = [self.feature_dropout(level) for level in levels]
+        if undecided is None:
+            undecided = self.undecided(levels, valid)
         if noise is None and self.training and self.samples_decisions:
             noise = [gumbel((*x.shape[:2], self.choices), like=x) for x in levels[1:]]
         temperature = self.temperature.exp() if self.positive_temperature else self.temperature
         mixed = levels[0].new_zeros(*levels[1].shape[:2], self.width)
         stages: list[StageOutput] = []
         for i, stage in enumerate(self.stages):
-            masks = (valid[i], valid[i + 1])
             stage_noise = None if noise is None else noise[i]
-            pooling = self.poolings[i]
-            out = stage(mixed, levels[i], levels[i + 1], temperature, stage_noise, pooling, masks, first=i == 0)
+            out = stage(mixed, levels[i + 1], undecided[i], temperature, stage_noise, valid[i + 1], first=i == 0)
             stages.append(out)
             if i + 1 < self.num_stages:
                 mixed = pool(out.mixed, self.poolings[i + 1], valid[i + 1])
         if self.per_segment:
             return PAMFNOutput(full_precision(self.head, stages[-1].mixed, valid[-1]), stages)
         return PAMFNOutput(full_precision(self.head, stages[-1].mixed.flatten(1)).flatten(), stages)
+
+    def undecided(self, levels: Sequence[Tensor], valid: Sequence[Tensor | None]) -> list[Undecided | None]:
+        """What the FusionNets of every stage make of the branches' maps: nothing of it depends on a decision."""
+        found: list[Undecided | None] = []
+        for i, stage in enumerate(self.stages):
+            assert isinstance(stage, FusionStage)
+            found.append(stage.undecided(levels[i], self.poolings[i], valid[i]))
+        return found
 
     def valid_levels(self, segments: int, lengths: Tensor | None) -> list[Tensor | None]:
         """Masks (b, t_i) of every level over videos padded to `segments`; None where all are real."""
@@ -183,8 +198,10 @@ class PAMFN(nn.Module):
         if noise is None:
             score = self(features, lengths).score
             return score, torch.zeros_like(score)
-        draws = noise[0].shape[1]
-        scores = torch.stack([self(features, lengths, [stage[:, i] for stage in noise]).score for i in range(draws)])
+        levels, valid = self.branches(features, lengths), self.valid_levels(segments_of(features), lengths)
+        shared = self.undecided(levels, valid)
+        draws = [[stage[:, i] for stage in noise] for i in range(noise[0].shape[1])]
+        scores = torch.stack([self.fused(levels, valid, drawn, shared).score for drawn in draws])
         return scores.mean(dim=0), scores.std(dim=0, correction=0)
 
     def stage_lengths(self, segments: int) -> list[int]:

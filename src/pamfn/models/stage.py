@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pamfn.models.decoders import CrossModalFeatureDecoder, ModalitySpecificFeatureDecoder, WeightedFusion
-from pamfn.models.fusion import AdaptiveFusion, Policy
+from pamfn.models.fusion import AdaptiveFusion, Policy, Undecided
 from pamfn.models.layers import Pointwise, Pooling, SequenceConv, SequenceNorm
 
 Decoder = Literal["attention", "weighted", "none"]
@@ -107,20 +107,23 @@ class FusionStage(nn.Module):
         elif cmfd == "weighted":
             self.cmfd = WeightedFusion(num_fusion_nets)
 
+    def undecided(self, previous: Tensor, pooling: Pooling, valid: Tensor | None) -> Undecided | None:
+        """What the FusionNets make of the modalities' previous maps (b, t, m, d), if there are any."""
+        return None if self.fusion is None else self.fusion.undecided(previous, pooling, valid)
+
     def forward(
         self,
         mixed: Tensor,
-        previous: Tensor,
         current: Tensor,
+        undecided: Undecided | None,
         temperature: Tensor,
         noise: Tensor | None,
-        pooling: Pooling,
-        valid: tuple[Tensor | None, Tensor | None],
+        valid: Tensor | None,
         *,
         first: bool,
     ) -> StageOutput:
-        """mixed (b, t', width), previous (b, t, m, d), current (b, t', m, d), masks of t and of t'."""
-        parts = [self.block(mixed, valid[1], empty=first)]
+        """mixed (b, t', width), current maps (b, t', m, d), what `undecided` gave, mask (b, t')."""
+        parts = [self.block(mixed, valid, empty=first)]
         decoded = modality_weights = None
         if isinstance(self.msfd, WeightedFusion):
             decoded, modality_weights = self.msfd(current)
@@ -130,7 +133,7 @@ class FusionStage(nn.Module):
             parts.append(decoded)
         if self.fusion is None or self.cmfd is None:
             return StageOutput(torch.cat(parts, dim=-1), decoded, modality_weights=modality_weights)
-        fusion = self.fusion(previous, temperature, noise, pooling, valid[0])
+        fusion = self.fusion(undecided, temperature, noise)
         if isinstance(self.cmfd, WeightedFusion):
             cross_modal, fusion_weights = self.cmfd(fusion.features, fusion.mask)
         else:
