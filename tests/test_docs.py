@@ -19,7 +19,7 @@ from small_clips import write_clips
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SMALL = (
-    "model.branch.d_model=8 model.branch.hidden=8 model.num_fusion_nets=2 data.crop=8 "
+    "model.branch.d_model=8 model.branch.hidden=8 model.branch.num_stages=1 model.num_fusion_nets=2 data.crop=8 "
     "recipe.branch.epochs=1 recipe.fusion.epochs=1 trainer.accelerator=cpu"
 )
 

@@ -38,7 +38,7 @@ NETWORKS = {
     "as released": lambda: PAMFN(
         branches=branches(), num_fusion_nets=2, double_negation=True, policy_layers=1, shared_attention=True
     ),
-    "per segment": lambda: PAMFN(branches=branches(per_segment=True), num_fusion_nets=2),
+    "per segment": lambda: PAMFN(branches=branches(stages=1, per_segment=True), num_fusion_nets=2),
     "free": lambda: PAMFN(branches=branches(), num_fusion_nets=2, policy="free", msfd="weighted", cmfd="weighted"),
     "late": lambda: LateFusion(branches=branches(), fusion="attention"),
     "gdlt": lambda: GDLT(widths={"rgb": 6}, d_model=8, hidden=6, feed_forward=8),
