@@ -338,10 +338,13 @@ def test_a_gpu_or_several_threads_tell_nothing_of_one_thread(machine: dict[str, 
 
 
 def only_fusion_nets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A cost model by which a FusionNet takes a microsecond a segment, and a machine half as fast as it was made on."""
+    """A cost model by which a FusionNet and a decision after the first take a microsecond a segment each.
+
+    The machine is half as fast as the one that it was made on.
+    """
     sizes = Epoch(1, 1, 1, (), ())
     model = {"training": dict.fromkeys(sizes.training(), 0.0), "testing": dict.fromkeys(sizes.testing(), 0.0)}
-    model["training"]["FusionNets"] = model["testing"]["FusionNets"] = 1e-6
+    model["training"]["FusionNets"] = model["testing"]["FusionNets"] = model["testing"]["further decisions"] = 1e-6
     method = {"pamfn.models.baselines.GDLT": {"training": 1e-6, "testing": 0.0}}
     fitted = {"products_a_second": 2e9, "precisions": {"32-true": {**model, "methods": method}}}
     monkeypatch.setattr("pamfn.finished.ARCHIVE", tmp_path / "archive")
@@ -363,7 +366,7 @@ def test_the_plan_estimates_what_nothing_like_it_has_run(tmp_path: Path, monkeyp
     assert (hours, estimated) == (pytest.approx(2e-6 * 400 * 124 * 320 / 3600), True)
     mean = sweep_of("fusionnets", ["+ablation=full", "model.decoding=mean", *places]).jobs
     assert sum(hours or 0 for hours, _ in costs_of(mean).values()) == pytest.approx(
-        2e-6 * 500 * (400 + 10 * 100) * 130 * 6 / 3600
+        2e-6 * 500 * (500 * 6 + 9 * 100) * 130 / 3600
     )
 
 
