@@ -24,13 +24,11 @@ from benchmarks import workloads as w
 from benchmarks.devices import CPU, Mode, described, has_bf16, seconds
 from pamfn import config, cost
 from pamfn.cost import Epoch, predicted
-from pamfn.data.videos import Videos, WholeVideos
 from pamfn.models.branch import ModalityBranch
 from pamfn.models.late_fusion import LateFusion
 from pamfn.pipeline import build_network
 from pamfn.results import COMMIT
 from pamfn.sweep import costs_of, sweep_of
-from pamfn.training.recipe import test_noise
 
 PRECISIONS = {"32-true": CPU, "bf16-mixed": Mode(CPU.device, "bfloat16")}
 """Lightning's names of them."""
@@ -133,18 +131,9 @@ def timed(epoch: Epoch, mode: Mode) -> Point:
     test = w.generated_videos([max(round(t), 4) for t in around], widths)
     w.our_epoch(work, train.subset(range(w.BATCH)), test.subset(range(w.TEST_BATCH // 2)), epoch.segments)
     training = seconds(lambda: w.our_training(work, train, epoch.segments))
-    score = w.our_test if epoch.draws == 1 else decided_test
-    point = Point(epoch, training, seconds(lambda: score(work, test)))
+    point = Point(epoch, training, seconds(lambda: w.our_test(work, test)))
     print(f"  {mode.precision}: {point.seconds:.2f} s, {epoch}", file=sys.stderr, flush=True)
     return point
-
-
-def decided_test(work: w.Work, videos: Videos) -> None:
-    """`our_test` where several decisions are sampled for a video."""
-    with work.scoring():
-        for batch in WholeVideos(videos, batch_size=w.TEST_BATCH):
-            features, lengths, _ = work.given(batch)
-            work.network.decide(features, lengths, test_noise(work.network, 0, batch))  # type: ignore[operator]
 
 
 def fastest(points: Sequence[Point]) -> Point:
@@ -157,10 +146,7 @@ def work_of(epoch: Epoch, widths: dict[str, int], mode: Mode) -> w.Work:
     learns = list(widths)[len(epoch.frozen) :]
     if epoch.mixed:
         size = w.Size("", epoch.segments, int(epoch.fusion_nets), shared_attention=not epoch.own_attention)
-        work = w.our_pamfn(size, mode, widths, learns)
-        if epoch.draws > 1:
-            work.network.decoding, work.network.samples = "mean", epoch.draws  # type: ignore[assignment]
-        return work
+        return w.our_pamfn(size, mode, widths, learns, samples=epoch.draws)
     branches = {m: ModalityBranch(width=width) for m, width in widths.items()}
     if len(branches) == 1:
         (network,) = branches.values()

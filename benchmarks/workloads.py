@@ -25,6 +25,7 @@ from pamfn.models.branch import ModalityBranch
 from pamfn.models.pamfn import PAMFN
 from pamfn.models.several import SeveralNetworks
 from pamfn.training.fixed_maps import FixedMaps, fixed_maps
+from pamfn.training.recipe import test_noise
 from pamfn.training.regression import ScoreRegression
 from pamfn.training.several import Member, SeveralAtOnce, SeveralInTurn, SeveralSeeds
 
@@ -127,8 +128,12 @@ def our_pamfn(
     widths: dict[str, int] = WIDTHS,
     finetune: Sequence[str] | None = ("audio",),
     frozen: Literal["eval", "train"] = "train",
+    samples: int = 1,
 ) -> Work:
-    """Stage 2 by the library; with `frozen=eval` the maps of fixed branches are kept."""
+    """Stage 2 by the library; with `frozen=eval` the maps of fixed branches are kept.
+
+    samples: decisions drawn for a test video, where more than one; else the largest logits decide.
+    """
     network = PAMFN(
         branches={name: ModalityBranch(width=width) for name, width in widths.items()},
         num_fusion_nets=size.fusion_nets,
@@ -138,6 +143,8 @@ def our_pamfn(
         policy_layers=1,
         shared_attention=size.shared_attention,
         temperature="unconstrained",
+        decoding="mean" if samples > 1 else "argmax",
+        samples=samples,
     ).to(mode.device)
     work = Work(network, our_optimizer(network, STAGE2), lambda features: network(features).score, mode)
     work.maps = fixed_maps(network, gib=8)
@@ -229,7 +236,10 @@ def our_test(work: Work, videos: Videos) -> None:
     with work.scoring():
         for batch in WholeVideos(videos, batch_size=TEST_BATCH):
             features, lengths, _ = work.given(batch)
-            work.network(features, lengths)
+            if isinstance(work.network, PAMFN):
+                work.network.decide(features, lengths, test_noise(work.network, 0, batch.to(work.mode.device)))
+            else:
+                work.network(features, lengths)
 
 
 def reference_test(work: Work, videos: Videos) -> None:

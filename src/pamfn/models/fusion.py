@@ -139,7 +139,7 @@ class AdaptiveFusion(nn.Module):
 
     def forward(self, undecided: Undecided, temperature: Tensor, noise: Tensor | None) -> FusionOutput:
         features, logits = undecided
-        if self.mask_of is None or logits is None:
+        if self.mask_of is None or logits is None:  # there is neither without a PolicyNet
             return FusionOutput(features, None, None, None)
         mask, decision = self.mask_of(logits if noise is None else logits + noise, temperature)
         return FusionOutput(features, mask, logits, decision)

@@ -21,7 +21,27 @@ Points = dict[str, list[float]]
 """true, predicted and spread of a split's videos (or of their clips, one video after another)."""
 
 
-class RecipeModule(L.LightningModule, ABC):
+class ClippingModule(L.LightningModule):
+    """Clips by the norm of all gradients.
+
+    Lightning's own clipping refuses a fused optimiser in bf16, where nothing is scaled.
+    """
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        if gradient_clip_val is not None:
+            self.clip(optimizer, gradient_clip_val)
+
+    def clip(self, optimizer: Optimizer, norm: float) -> None:
+        """Scales the gradients down to this norm."""
+        clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], norm)
+
+
+class RecipeModule(ClippingModule, ABC):
     """Trains any network by one stage's recipe, and measures every evaluated split after each epoch.
 
     A task says what a batch's loss is (`loss`), what was predicted (`predicted`) and how good that is (`judge`).
@@ -102,16 +122,6 @@ class RecipeModule(L.LightningModule, ABC):
             optimizer = AdamW(groups, lr=recipe["lr"], weight_decay=recipe["weight_decay"], fused=True)
         schedules = [self.schedule(float(group["lr"])) for group in groups]
         return {"optimizer": optimizer, "lr_scheduler": LambdaLR(optimizer, schedules)}
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """By the norm of all gradients. Lightning's own refuses a fused optimiser in bf16, where nothing is scaled."""
-        if gradient_clip_val is not None:
-            clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val)
 
     def schedule(self, lr: float) -> Any:
         """Factor on `lr` in an epoch: 1, the cosine from 1 to lr_min / lr, or drop_factor to the number of drops."""

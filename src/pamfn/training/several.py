@@ -19,7 +19,7 @@ from pamfn.errors import DivergedError
 from pamfn.models.draws import drawing_from
 from pamfn.models.several import SeveralNetworks
 from pamfn.training.callbacks import Record
-from pamfn.training.recipe import RecipeModule, epoch_seed, test_noise
+from pamfn.training.recipe import ClippingModule, RecipeModule, epoch_seed, test_noise
 
 
 class Scored(NamedTuple):
@@ -40,7 +40,7 @@ class Member(nn.Module):
         return networks.state_of(index)
 
 
-class SeveralSeeds(L.LightningModule, ABC):
+class SeveralSeeds(ClippingModule, ABC):
     """Trains one network a seed by the same recipe; batches are lists of one `Batch` a seed.
 
     members: a module a seed; each keeps its own loss, predictions and metrics. data: a data module a seed.
@@ -91,18 +91,10 @@ class SeveralInTurn(SeveralSeeds):
         groups = [group for member in self.each() for group in member.groups(member.network)]
         return next(self.each()).optimized(groups)
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """By the norm of each network's own gradients."""
-        if gradient_clip_val is None:
-            return
+    def clip(self, optimizer: Optimizer, norm: float) -> None:
+        """Each network's gradients by their own norm."""
         for member in self.each():
-            own = [p for group in member.groups(member.network) for p in group["params"]]
-            clip_grad_norm_(own, gradient_clip_val)
+            clip_grad_norm_([p for group in member.groups(member.network) for p in group["params"]], norm)
 
     def training_step(self, batches: list[Batch], batch_idx: int) -> Tensor:
         """Leaves the gradients too, so that a network's activations are gone before the next one needs the caches."""
@@ -141,18 +133,11 @@ class SeveralAtOnce(SeveralSeeds):
         first = next(self.each())
         return first.optimized(first.groups(self.networks))
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """By the norm of each network's own gradients."""
-        if gradient_clip_val is None:
-            return
+    def clip(self, optimizer: Optimizer, norm: float) -> None:
+        """Each network's gradients by their own norm."""
         found = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         for own in zip(*found, strict=True):
-            factor = (gradient_clip_val / (get_total_norm(own) + 1e-6)).clamp_max(1)
+            factor = (norm / (get_total_norm(own) + 1e-6)).clamp_max(1)
             for grad in own:
                 grad.mul_(factor)
 
