@@ -14,17 +14,19 @@ from benchmarks.ms_lstm import PlainSkipLSTMs, plain
 from composed import composed
 from pamfn import pipeline
 from pamfn.config import checked
+from pamfn.data.videos import Batch
 from pamfn.errors import InputError
 from pamfn.identity import baseline_identity, fingerprint, fusion_identity
 from pamfn.models.attention import MultiheadAttention
 from pamfn.models.baselines import GDLT, MSAF, MSLSTM, UMT, ActionNet, JointVA, PooledSVR
 from pamfn.models.baselines.action_net import adjacency
-from pamfn.models.baselines.gdlt import DecoderLayer, EncoderLayer, hardest_triplet
+from pamfn.models.baselines.gdlt import DecoderLayer, EncoderLayer, GDLTOutput, hardest_triplet
 from pamfn.models.baselines.joint_va import DisentangledAttention
 from pamfn.models.baselines.msaf import SplitAttention
 from pamfn.models.baselines.skip_lstm import SkipLSTMs
 from pamfn.schema import Config
 from pamfn.store import Run
+from pamfn.training.regression import ScoreRegression
 
 ONE, TWO, THREE = {"rgb": 6}, {"rgb": 6, "audio": 4}, {"rgb": 6, "flow": 5, "audio": 4}
 VA = {"rgb": 1024, "audio": 768}
@@ -246,6 +248,25 @@ def test_the_hardest_triplet_is_that_of_its_definition():
         negative = min(d for j, d in enumerate(distance) if grade[j] != grade[i])
         hinges.append(max(0.0, positive - negative + 0.7))
     assert float(hardest_triplet(queries, 0.7)) == pytest.approx(sum(hinges) / 12, abs=1e-5)
+
+
+def test_under_autocast_the_triplets_and_their_gradients_are_those_of_float32(monkeypatch: pytest.MonkeyPatch):
+    """Queries start almost alike: rounded to bfloat16, their distances would choose other triplets."""
+    start = 1 + 0.1 * torch.randn(4, 4, 8, generator=torch.Generator().manual_seed(0))
+    batch = Batch(videos("gdlt", 4, 12), None, torch.full((4,), 0.5), torch.arange(4))
+    gradients = []
+    for autocast in (False, True):
+        queries = start.clone().requires_grad_()
+        gdlt = network("gdlt")
+        said = GDLTOutput(torch.full((4,), 0.5), torch.full((4, 4), 0.25), queries)
+        monkeypatch.setattr(gdlt, "forward", lambda *_, said=said: said)
+        module = ScoreRegression(gdlt, max_score=45.0, splits=["test"], seed=0, epochs=1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = module.training_step(batch, 0)
+        loss.backward()
+        gradients.append(queries.grad)
+    assert float(gradients[0].norm()) > 0
+    torch.testing.assert_close(gradients[0], gradients[1], atol=0, rtol=0)
 
 
 def test_a_grade_that_alone_responds_is_the_score():

@@ -154,7 +154,8 @@ class RecipeModule(ClippingModule, ABC):
         output = (self.compiled or self.network)(self.features(batch), batch.lengths)
         loss = self.loss(output, batch)
         if hasattr(self.network, "added_loss"):
-            loss = loss + self.network.added_loss(output)  # type: ignore[operator]
+            with torch.autocast(self.device.type, enabled=False):  # in bfloat16, near distances would tie
+                loss = loss + self.network.added_loss(output)  # type: ignore[operator]
         self.train_loss.update(loss.detach(), weight=len(batch.target))
         return loss
 
