@@ -1,8 +1,8 @@
 """`python -m benchmarks.ms_lstm`: MS-LSTM against the same network with its skip-LSTMs as plain loops over cells.
 
-CPU seconds of this process, one thread, taking turns: a training step on 32 crops of Fis-V length, a test pass over
-whole videos, and from both an epoch of Fis-V (400 videos to train on, 100 to test). In float32, and where the CPU has
-bfloat16 under autocast: here alone, and on both sides.
+CPU seconds of this process, one thread, taking turns: a training step (squared error) on 32 crops of Fis-V length, a
+test pass over whole videos, and from both an epoch of Fis-V (400 videos to train on, 100 to test). In float32, and
+where the CPU has bfloat16 under autocast: here alone, and on both sides.
 """
 
 import copy
@@ -28,8 +28,10 @@ STEPS = 13
 class PlainSkipLSTMs(SkipLSTMs):
     """The skip-LSTMs as they are written down: one cell after the other, gradients left to autograd."""
 
-    def forward(self, x: Sequence[Tensor], steps: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
-        start = self.start(len(x), len(x[0]))
+    def forward(
+        self, x: Sequence[Tensor], steps: Sequence[Tensor] | None = None, start: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        start = self.states(x, start)
         return tuple(self.loop(s, y, start[:, s], None if steps is None else steps[s]) for s, y in enumerate(x))
 
     def loop(self, scale: int, x: Tensor, start: Tensor, steps: Tensor | None) -> Tensor:

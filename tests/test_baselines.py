@@ -1,5 +1,6 @@
 """The compared methods: exact sizes, one score however a video is batched, what each refuses, what each learns."""
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +19,14 @@ from pamfn.data.videos import Batch
 from pamfn.errors import InputError
 from pamfn.identity import baseline_identity, fingerprint, fusion_identity
 from pamfn.models.attention import MultiheadAttention
-from pamfn.models.baselines import GDLT, MSAF, MSLSTM, UMT, ActionNet, JointVA, PooledSVR
-from pamfn.models.baselines.action_net import adjacency
+from pamfn.models.baselines import GDLT, MSAF, MSLSTM, UMT, ActionNet, JointVA, PooledSVR, umt
+from pamfn.models.baselines.action_net import ContextAwareAttention, adjacency
 from pamfn.models.baselines.gdlt import DecoderLayer, EncoderLayer, GDLTOutput, hardest_triplet
 from pamfn.models.baselines.joint_va import DisentangledAttention
+from pamfn.models.baselines.ms_lstm import MSLSTMOutput
 from pamfn.models.baselines.msaf import SplitAttention
 from pamfn.models.baselines.skip_lstm import SkipLSTMs
+from pamfn.models.baselines.umt import Sizes
 from pamfn.schema import Config
 from pamfn.store import Run
 from pamfn.training.regression import ScoreRegression
@@ -166,7 +169,7 @@ def test_every_part_of_a_method_learns(name: str):
     if hasattr(model, "added_loss"):
         loss = loss + model.added_loss(output)  # type: ignore[operator]
     loss.backward()
-    still = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    still = [n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert still == []
 
 
@@ -379,6 +382,16 @@ def test_only_random_states_make_a_score_random():
         assert torch.equal(model(features).score, model(features).score) != random_start
 
 
+def test_the_penalty_of_ms_lstm_is_that_of_its_definition():
+    attention = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0)).softmax(dim=1)
+    squares = [
+        sum((float(video[:, i] @ video[:, j]) - (i == j)) ** 2 for i in range(3) for j in range(3))
+        for video in attention
+    ]
+    penalty = network("ms_lstm", penalty=0.5).added_loss(MSLSTMOutput(torch.zeros(2), attention))  # type: ignore[operator]
+    assert float(penalty) == pytest.approx(0.5 * sum(squares) / 2)
+
+
 def test_a_score_scale_divides_the_penalty_as_it_does_the_squared_error():
     model, scaled = network("ms_lstm"), network("ms_lstm", score_scale=45.0)
     features = videos("ms_lstm", 3, 12)
@@ -390,7 +403,6 @@ def test_a_score_scale_divides_the_penalty_as_it_does_the_squared_error():
 @pytest.mark.parametrize("pool", ["mean", "max"])
 @pytest.mark.parametrize("normalise", ["none", "l2", "standardise"])
 def test_a_solved_svr_knows_a_linear_score_and_keeps_it(pool: Any, normalise: Any):
-    pytest.importorskip("sklearn")
     generator = torch.Generator().manual_seed(0)
     features = {"rgb": torch.randn(60, 9, 6, generator=generator) + torch.randn(60, 1, 6, generator=generator)}
     model = PooledSVR(widths=ONE, pool=pool, normalise=normalise, epsilon=0.01)
@@ -435,11 +447,71 @@ def test_disentangled_attention_is_that_of_its_definition(sentinel: bool):
 
 
 @torch.no_grad()
+def test_a_stream_of_action_net_is_that_of_its_definition():
+    torch.manual_seed(0)
+    stream = ContextAwareAttention(6, 4, 3).eval()
+    x = torch.randn(1, 5, 6)
+    embedded = stream.embedding(x)
+    degree = [sum(math.exp(-abs(i - j)) for j in range(5)) for i in range(5)]
+    near = torch.tensor(
+        [[math.exp(-abs(i - j)) / math.sqrt(degree[i] * degree[j]) for j in range(5)] for i in range(5)]
+    )
+    context = stream.graph1(near @ embedded).relu()
+    context = stream.graph2(near @ context).relu()
+    both = torch.cat([embedded, context], dim=2)
+    weights = stream.attention(both).flatten().softmax(dim=0)
+    found, said = stream(x, torch.ones(1, 5, dtype=torch.bool))
+    torch.testing.assert_close(said[0], weights)
+    torch.testing.assert_close(found[0], sum(w * y for w, y in zip(weights, both[0], strict=True)))
+
+
+@torch.no_grad()
+def test_umts_layers_are_those_of_their_definition():
+    """Norms come first, positions are in queries and keys alone; by torch's attention with the same weights."""
+    torch.manual_seed(0)
+    sizes = Sizes(d_model=8, heads=2, feed_forward=12, dropout=0.5, positions=16, projected=True)
+
+    def attended(ours: Any, *given: Tensor) -> Tensor:
+        theirs = nn.MultiheadAttention(8, 2, batch_first=True)
+        copy_attention(ours, theirs)
+        return theirs(*given, need_weights=False)[0]
+
+    def fed(layer: Any, norm: Any, x: Tensor) -> Tensor:
+        return x + layer(norm(x))
+
+    x, other = torch.randn(2, 3, 5, 8)
+    encoder = umt.EncoderLayer(sizes).eval()
+    y, place = encoder.norms[0](x), encoder.positions.table[:5]
+    expected = x + attended(encoder.attention, y + place, y + place, y)
+    torch.testing.assert_close(encoder(x, None), fed(encoder.feed_forward, encoder.norms[1], expected))
+
+    bottleneck = umt.BottleneckLayer(sizes, 2).eval()
+    place = bottleneck.positions.table[:5]
+    y, z = bottleneck.before[0](x), bottleneck.before[1](other)
+    tokens = bottleneck.tokens.expand(3, 2, 8)
+    asking = bottleneck.of_tokens[0](tokens)
+    tokens = tokens + attended(bottleneck.compress[0], asking, y + place, y)
+    tokens = bottleneck.of_tokens[1](tokens + attended(bottleneck.compress[1], asking, z + place, z))
+    ends = bottleneck([x, other], None)
+    for i, (stream, normed) in enumerate(((x, y), (other, z))):
+        expected = stream + attended(bottleneck.expand[i], normed + place, tokens, tokens)
+        torch.testing.assert_close(ends[i], fed(bottleneck.feed_forward[i], bottleneck.after[i], expected))
+
+    decoder = umt.DecoderLayer(sizes).eval()
+    of_queries, of_memory = decoder.of_queries.table[:5], decoder.of_memory.table[:5]
+    y = decoder.norms[0](x)
+    expected = x + attended(decoder.self_attention, y + of_queries, y + of_queries, y)
+    y = decoder.norms[1](expected)
+    expected = expected + attended(decoder.cross_attention, y + of_queries, other + of_memory, other)
+    torch.testing.assert_close(decoder(x, other, None), fed(decoder.feed_forward, decoder.norms[2], expected))
+
+
+@torch.no_grad()
 def test_umts_tokens_are_all_that_passes_between_its_streams():
     """With the same tokens whatever is compressed, a stream's end does not depend on the other."""
     model = network("umt_paper").eval()
     assert isinstance(model, UMT)
-    one, other = (videos("umt_paper", 1, length)["rgb"].repeat(1, 1, 2)[..., :8] for length in (9, 9))
+    one, other = torch.randn(2, 1, 9, 8, generator=torch.Generator().manual_seed(0))
     ends = [model.bottleneck([one, second], None)[0] for second in (other, other + torch.randn(8))]
     assert not torch.equal(*ends)
     for attend in model.bottleneck.compress:
@@ -482,6 +554,29 @@ def test_an_experiment_leaves_a_method_its_own_schedule(name: str):
         assert settings.recipe.baseline.epochs == epochs
         assert settings.recipe.baseline.crop == (68 if experiment.startswith("rg") else 124)
         assert list(settings.streams) == ["rgb"]
+
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "gdlt": {
+        "optimizer": "sgd",
+        "lr": 0.01,
+        "lr_min": 1e-4,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "schedule": "cosine",
+    },
+    "action_net": {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4, "schedule": "steps"}
+    | {"drops": [100, 50], "drop_factor": 0.1, "head_lr_scale": 5.0},
+    "ms_lstm": {"optimizer": "adamw", "lr": 5e-4, "weight_decay": 0.0, "schedule": "none"},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_method_is_trained_by_the_published_numbers(name: str):
+    recipe = checked(composed("+experiment=rg_ball", f"model={name}")).recipe.baseline
+    assert recipe is not None
+    assert PUBLISHED[name].items() <= recipe.model_dump().items()
+    assert (recipe.batch_size, recipe.clip) == (32, None)
 
 
 @pytest.mark.parametrize("name", [*SETTINGS, "svr"])
@@ -579,8 +674,6 @@ def test_a_method_leaves_the_same_folder_as_every_network_and_is_found_again(
 ):
     from pamfn.evaluate import evaluate
 
-    if name == "svr":
-        pytest.importorskip("sklearn")
     run = pipeline.run_job(job(name))
     assert run.path.parent.name == "baseline"
     assert {p.name for p in run.path.iterdir()} == {
@@ -605,22 +698,36 @@ def test_a_method_is_refitted_for_the_epochs_that_the_hold_out_protocol_chose(jo
     assert refit["times"]["epochs"] == chosen["metrics"]["holdout"]["epoch"] + 1
 
 
-@pytest.mark.parametrize("word", ["++data.test_crop=centre", "++data.test_crop=random", "++data.skip_first_line=true"])
-def test_a_fault_of_the_originals_can_be_switched_on_and_changes_the_numbers(word: str, job: Job):
-    """Crops of four segments out of eight; the scores can be told apart and computed again."""
+@pytest.mark.parametrize(
+    ("name", "word", "crop"),
+    [
+        ("action_net", "++data.test_crop=centre", 4),
+        ("action_net", "++data.test_crop=random", 4),
+        ("action_net", "++data.skip_first_line=true", 4),
+        ("ms_lstm", "model.random_start=true", 8),
+    ],
+)
+def test_a_fault_of_the_originals_can_be_switched_on_and_changes_the_numbers(name: str, word: str, crop: int, job: Job):
+    """Videos of eight segments; the scores can be told apart and computed again."""
     from pamfn.evaluate import evaluate
 
-    usual, faulty = (pipeline.run_job(job("action_net", "recipe.baseline.crop=4", *more)) for more in ([], [word]))
+    shorter = f"recipe.baseline.crop={crop}"
+    usual, faulty = (pipeline.run_job(job(name, shorter, *more)) for more in ([], [word]))
     assert usual.path != faulty.path
     scores = [result(run)["metrics"]["last"]["mse"] for run in (usual, faulty)]
     assert scores[0] != pytest.approx(scores[1], rel=1e-4)
     assert evaluate(faulty.path, "test", "selected", None, None, None) == []
-    assert pipeline.run_job(job("action_net", "recipe.baseline.crop=4", word)).path == faulty.path
+    assert pipeline.run_job(job(name, shorter, word)).path == faulty.path
 
 
 def test_a_crop_shorter_than_the_network_needs_is_refused_before_data_is_read(job: Job):
     with pytest.raises(InputError, match=r"recipe.baseline.crop: the network needs 8 segments or more, not 7"):
         pipeline.run_job(job("ms_lstm", "recipe.baseline.crop=7", "paths.data_dir=nowhere"))
+
+
+def test_a_rate_for_the_head_of_a_network_that_has_no_such_head_is_refused(job: Job):
+    with pytest.raises(InputError, match=r"recipe.baseline.head_lr_scale: all of this network learns at one rate"):
+        pipeline.run_job(job("gdlt", "recipe.baseline.head_lr_scale=0.1", "paths.data_dir=nowhere"))
 
 
 def test_a_second_modality_is_refused_with_what_to_choose(job: Job):

@@ -14,6 +14,7 @@ from pamfn.config import CONF, checked, let_checked_refuse
 from pamfn.errors import InputError
 from pamfn.finished import ARCHIVE, every_run, locate
 from pamfn.identity import branch_identity, fingerprint, fusion_identity
+from pamfn.provenance import provenance
 from pamfn.schema import Config
 
 GROUPS = {
@@ -436,3 +437,11 @@ def test_archived_runs_still_bear_the_names_of_their_settings():
         assert result is not None
         settings = config.parsed({**result["config"], "modalities": result["modalities"]})
         assert locate(settings, result["kind"], result["modalities"]).path.name == run.path.name
+
+
+def test_of_every_archived_run_a_table_can_say_what_it_is():
+    """Of the first ones too, whose results hold less."""
+    for run in every_run(ARCHIVE / "nothing"):
+        result = run.result()
+        assert result is not None
+        assert provenance({run.path: result}, None)

@@ -114,11 +114,16 @@ def check_buildable(config: Config, kind: Kind, modalities: Sequence[str]) -> No
         raise InputError(f"recipe.{kind}.crop: the network needs {shortest} segments or more, not {crop}.")
     try:
         with torch.device("meta"):
-            build_network(config, kind, modalities)
+            network = build_network(config, kind, modalities)
         place = "trainer"
         trainer_of(config, logger=False)
     except (ValueError, ArithmeticError, RuntimeError, MisconfigurationException) as error:
         raise InputError(f"{place}: cannot be built with these settings: {error}.") from error
+    if getattr(recipe, "head_lr_scale", 1.0) != 1.0 and not hasattr(network, "head_parameters"):
+        raise InputError(
+            f"recipe.{kind}.head_lr_scale: all of this network learns at one rate, not its head at "
+            f"{recipe.head_lr_scale} times the others'. Leave it at 1.0."
+        )
 
 
 def refuse_early_drops(recipe: StageRecipe | None) -> None:

@@ -37,7 +37,7 @@ def branches(results: Mapping[Path, Result]) -> list[Result]:
     folders = {
         folder.parents[1] / "branch" / name
         for folder, result in results.items()
-        for name in result["branches"].values()
+        for name in result.get("branches", {}).values()  # results of the first runs name none
     }
     found = []
     for folder in sorted(folders - set(results)):

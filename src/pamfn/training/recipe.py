@@ -168,7 +168,7 @@ class RecipeModule(ClippingModule, ABC):
         self.predictions[self.splits[dataloader_idx]].append((batch.videos, score, spread))
 
     def decide(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What is said at test time, and its standard deviation over decision samples, 0 where nothing is sampled."""
+        """What is said at test time, and its standard deviation over decision samples, 0 where none are averaged."""
         if not hasattr(self.network, "decide"):
             score = self(batch).float()
             return score, torch.zeros_like(score)
@@ -198,7 +198,7 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 
 def test_noise(network: nn.Module, seed: int, batch: Batch) -> list[Tensor] | None:
-    """Noise of a network's decisions on test videos, which follows from the seed and the video."""
+    """What a network draws for test videos, which follows from the seed and the video."""
     x = next(iter(batch.features.values()))
     keys = [seed * 1_000_003 + int(i) for i in batch.videos]
     noise = network.test_noise(keys, x.shape[1])  # type: ignore[operator]

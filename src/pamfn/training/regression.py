@@ -15,7 +15,8 @@ from pamfn.training.recipe import Points, RecipeModule
 class ScoreRegression(RecipeModule):
     """MSE on the normalised score, and what the network adds to it; the metrics are `score_metrics`.
 
-    The network's `.score` (b,) is in [0, 1]. max_score: points of a score of 1. See `RecipeModule` for the rest.
+    The network's `.score` (b,) is in units of max_score, the points of a score of 1; not every network keeps it in
+    [0, 1]. See `RecipeModule` for the rest.
     """
 
     def __init__(self, network: nn.Module, *, max_score: float, **recipe: Any) -> None:

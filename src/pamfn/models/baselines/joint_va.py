@@ -63,8 +63,9 @@ class JointVA(nn.Module):
 
     Shapes: features {modality: (b, t, c_m)} of two modalities -> score (b,) in [0, 1]. `lengths` (b,): number of real
     segments of each video when videos of different length share the batch.
-    Source: the paper's description; the authors' code is not public. Embedding, widths and the score of a whole video
-    are our choice, PAMFN says nothing about them (NOTES.md).
+    A reconstruction: the sources are the paper's abstract and a third party's implementation, since the authors' code
+    could not be reached. Embedding, widths and the score of a whole video are our choice, PAMFN says nothing about
+    them (NOTES.md).
 
     Args:
         widths: {modality: feature width} of the two. attention: width of queries, keys and values.

@@ -1,9 +1,10 @@
 """MS-LSTM: a self-attentive LSTM beside skip-LSTMs on several scales (Xu et al., TCSVT 2019)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -81,7 +82,8 @@ class MSLSTM(nn.Module):
             in units of 1 / score_scale.
         score_scale: the last layer speaks in units of 1 / score_scale: with the points of a score of 1 it regresses raw
             points, as released.
-        random_start: skip-LSTMs start from random states, also at test time, as released.
+        random_start: skip-LSTMs start from random states, also at test time, as released. Those of a test video follow
+            from the seed and the video.
     """
 
     min_segments = 8
@@ -111,16 +113,34 @@ class MSLSTM(nn.Module):
         self.reduce = nn.ModuleList(nn.Linear(hidden, reduced) for _ in range(1 + len(SCALES)))
         self.head = nn.Sequential(nn.Linear(reduced * len(self.reduce), reduced), nn.ReLU(), nn.Linear(reduced, 1))
 
-    def forward(self, features: Tensor | Mapping[str, Tensor], lengths: Tensor | None = None) -> MSLSTMOutput:
+    def forward(
+        self, features: Tensor | Mapping[str, Tensor], lengths: Tensor | None = None, start: Tensor | None = None
+    ) -> MSLSTMOutput:
+        """`start` (b, 2, 3, hidden): hidden and cell states before the first step of every scale."""
         x = only_stream(features)
         valid = None if lengths is None else valid_segments(lengths, x.shape[1])
         x = self.norm(F.relu(self.embedding(x)), valid)
         state, attention = self.attentive(x, valid)
         windows, steps = zip(*(scale(x, lengths) for scale in self.scales), strict=True)
-        states = [state, *self.lstms(windows, None if lengths is None else steps)]
+        states = [state, *self.lstms(windows, None if lengths is None else steps, start)]
         reduced = [F.relu(layer(state)) for layer, state in zip(self.reduce, states, strict=True)]
         points = full_precision(self.head, torch.cat(reduced, dim=1)).flatten()
         return MSLSTMOutput(points / self.score_scale, attention)
+
+    def test_noise(self, keys: Sequence[int], segments: int) -> list[Tensor] | None:
+        """The random states that `decide` starts from, [(b, 2, 3, hidden)], one key a video; None for zero states."""
+        if not self.lstms.random_start:
+            return None
+        size = (2, len(SCALES), self.lstms.hidden)
+        drawn = [np.random.default_rng(key).standard_normal(size, dtype=np.float32) for key in keys]
+        return [torch.from_numpy(np.stack(drawn))]
+
+    def decide(
+        self, features: Mapping[str, Tensor], lengths: Tensor | None, noise: Sequence[Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Test scores (b,), and 0: they are drawn once."""
+        score = self(features, lengths, None if noise is None else noise[0]).score
+        return score, torch.zeros_like(score)
 
     def added_loss(self, output: MSLSTMOutput) -> Tensor:
         """Weighted squared Frobenius norm of A^T A - I, mean over videos."""

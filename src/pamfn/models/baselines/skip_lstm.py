@@ -15,11 +15,11 @@ class SkipLSTMs(nn.Module):
     """An LSTM for each of s scales, side by side, that in a step takes its new state or keeps the old one.
 
     Shapes: x [(b, t_1, c), ..., (b, t_s, c)] from the longest scale to the shortest, steps [(b,), ...] real steps of
-    each video or None for all -> last hidden states [(b, d), ...].
+    each video or None for all, start (b, 2, s, d) hidden and cell states or None -> last hidden states [(b, d), ...].
 
     The update probability of a new cell state c is sigmoid(w . c + bias). Step by step it is added to a total of at
     most 1; where the total rounds to 1 the new state is taken and the total starts again. Rounding has no gradient, so
-    w and bias never learn. Start: zero states; `random_start` draws them from N(0, 1) at every call, as released.
+    w and bias never learn. Without `start`: zero states; `random_start` draws them from N(0, 1), as released.
 
     Under autocast the matrix products run in its precision; cell states, which add up many small changes, do not.
     """
@@ -37,21 +37,25 @@ class SkipLSTMs(nn.Module):
             for weight in weights:
                 nn.init.xavier_uniform_(weight)
 
-    def forward(self, x: Sequence[Tensor], steps: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
+    def forward(
+        self, x: Sequence[Tensor], steps: Sequence[Tensor] | None = None, start: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         device, dtype = x[0].device.type, self.input.dtype
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
             weights = [w.to(dtype) for w in (self.input, self.recurrent, self.input_bias + self.recurrent_bias)]
-            start = self.start(len(x), x[0].shape[0])
+            start = self.states(x, start)
             real = None if steps is None else torch.stack(list(steps))[..., None]
             over_time = [y.to(dtype).transpose(0, 1).contiguous() for y in x]
             return Recurrence.apply(*weights, self.update.transpose(1, 2), self.update_bias, start, real, *over_time)  # type: ignore[return-value]
 
-    def start(self, scales: int, batch: int) -> Tensor:
-        """Hidden and cell states before the first step, (2, s, b, d)."""
-        start = self.recurrent.new_zeros(2, scales, batch, self.hidden)
-        return start.normal_() if self.random_start else start
+    def states(self, x: Sequence[Tensor], start: Tensor | None) -> Tensor:
+        """Hidden and cell states before the first step, (2, s, b, d): those that are given, or new ones."""
+        if start is not None:
+            return start.movedim(0, 2)
+        zeros = self.recurrent.new_zeros(2, len(x), len(x[0]), self.hidden)
+        return zeros.normal_() if self.random_start else zeros
 
 
 class Recurrence(torch.autograd.Function):
