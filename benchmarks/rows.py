@@ -12,6 +12,7 @@ from benchmarks.latency import latencies
 from benchmarks.memory import peak_memory
 from benchmarks.startup import openings, startups
 from benchmarks.timing import Row, compare
+from pamfn.data.videos import Videos
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,23 @@ def each_step(works: list[w.Work], features: dict[str, torch.Tensor], target: to
         work.step(features, target)
 
 
+def decisions(choice: Choice, count: int = 10) -> Iterator[Row]:
+    """Scores that are means over sampled decisions, against as many test passes; both are the library's."""
+    for size in choice.sizes:
+        videos = w.generated_videos(choice.videos(size)[1]).to(choice.device)
+        for mode in dict.fromkeys(mode for modes in pairs(choice.device) for mode in modes):
+            title = f"test pass, {len(videos)} {size.title} videos, {count} decisions: apart, then at once, "
+            apart = partial(tests_of, [w.our_pamfn(size, mode)] * count, videos)
+            at_once = partial(w.our_test, w.our_pamfn(size, mode, samples=count), videos)
+            yield compare(title + said(mode, mode), apart, at_once, choice.repeats(3), modes=(mode, mode))
+
+
+def tests_of(works: list[w.Work], videos: Videos) -> None:
+    """A test pass of every network."""
+    for work in works:
+        w.our_test(work, videos)
+
+
 def latency(choice: Choice) -> Iterator[Row]:
     """Single videos."""
     for size in choice.sizes:
@@ -134,5 +152,5 @@ def memory(choice: Choice) -> Iterator[Row]:
 
 GROUPS: dict[str, Callable[[Choice], Iterator[Row]]] = {
     **{"step": steps, "stage1": stage1, "test": tests, "epoch": epochs, "fixed": fixed, "seeds": seeds},
-    **{"latency": latency, "startup": startup, "data": opening, "memory": memory},
+    **{"decisions": decisions, "latency": latency, "startup": startup, "data": opening, "memory": memory},
 }
