@@ -526,6 +526,15 @@ def test_a_video_longer_than_the_table_of_positions_is_refused():
         network("umt_official")(videos("umt_official", 1, 33))
 
 
+def test_under_autocast_the_scores_of_an_svr_are_those_of_float32():
+    model = PooledSVR(widths=ONE)
+    model.weight.data.normal_(generator=torch.Generator().manual_seed(0))
+    features = {"rgb": torch.randn(50, 9, 6, generator=torch.Generator().manual_seed(1))}
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model(features).score
+    assert torch.equal(rounded, model(features).score)
+
+
 def test_too_few_videos_for_the_folds_are_refused():
     with pytest.raises(ValueError, match="5 folds need as many videos, not 3"):
         PooledSVR(widths=ONE).solve(torch.zeros(3, 6), torch.zeros(3), seed=0)
@@ -723,6 +732,11 @@ def test_a_fault_of_the_originals_can_be_switched_on_and_changes_the_numbers(nam
 def test_a_crop_shorter_than_the_network_needs_is_refused_before_data_is_read(job: Job):
     with pytest.raises(InputError, match=r"recipe.baseline.crop: the network needs 8 segments or more, not 7"):
         pipeline.run_job(job("ms_lstm", "recipe.baseline.crop=7", "paths.data_dir=nowhere"))
+
+
+def test_so_is_a_crop_of_the_data(job: Job):
+    with pytest.raises(InputError, match=r"data.crop: the network needs 4 segments or more, not 2"):
+        pipeline.run_job(job("pamfn", "data.crop=2", "paths.data_dir=nowhere"))
 
 
 def test_a_rate_for_the_head_of_a_network_that_has_no_such_head_is_refused(job: Job):

@@ -1,10 +1,12 @@
 """Commands as a user runs them: what a mistake is answered with, and that it does not matter where one starts."""
 
 import logging
+import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from composed import SMALL, composed
 from conftest import WIDTHS, RunCli
 from pamfn import evaluate, train
 from pamfn.config import checked
+from pamfn.errors import InputError
 from pamfn.finished import locate
 from pamfn.store import write_text
 
@@ -118,6 +121,56 @@ def test_a_folder_that_is_no_run_cannot_be_evaluated(
     assert ended.value.code == 1
     sentence = f"error: {tmp_path} is not a finished run: it has no result.json. Give a folder like runs/fusion/NAME.\n"
     assert capsys.readouterr().err == sentence
+
+
+def fused(*words: str, kind: str = "fusion", modalities: tuple[str, ...] = ("rgb", "flow", "audio")) -> dict[str, Any]:
+    """What `configuration` reads of the result of a finished run."""
+    settings = checked(composed("data=fisv_tes", *words))
+    return {"kind": kind, "modalities": list(modalities), "config": settings.model_dump()}
+
+
+def test_what_a_job_trained_before_it_left_modalities_out_is_configured_with_all_of_them():
+    branch = fused("available=[rgb,audio]", kind="branch", modalities=("rgb",))
+    assert evaluate.configuration(branch, None, None, None).available is None
+    assert evaluate.configuration(fused("available=[rgb,audio]"), None, None, None).available is None
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "samples", "sentence"),
+    [
+        ("argmax", "mean", 0, "--samples 0: the mean of no scores is none. Give 1 or more."),
+        ("argmax", "mean", -1, "--samples -1: the mean of no scores is none. Give 1 or more."),
+        ("argmax", None, 5, "--samples 5: decoding=argmax averages no samples. Add --decoding mean, or leave it out."),
+        ("mean", "sample", 5, "--samples 5: decoding=sample averages no samples. "),
+    ],
+)
+def test_a_number_of_samples_that_cannot_be_averaged_is_refused(
+    own: str, asked: str | None, samples: int, sentence: str
+):
+    with pytest.raises(InputError) as error:
+        evaluate.configuration(fused(f"model.decoding={own}"), None, asked, samples)
+    assert str(error.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(("own", "asked"), [("mean", None), ("argmax", "mean")])
+def test_the_number_of_samples_is_read_where_the_mean_is_taken(own: str, asked: str | None):
+    settings = evaluate.configuration(fused(f"model.decoding={own}"), None, asked, 3)
+    assert (settings.model["decoding"], settings.model["samples"]) == ("mean", 3)
+
+
+def test_a_stored_null_is_another_number_than_one_computed_now(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    stored = {"srcc": None, "pearson": None, "mse": 1.0, "mae": 1.0}
+    now = {"srcc": 0.5, "pearson": math.nan, "mse": math.nan, "mae": 1.0, "new": 1.0}
+    result = {"name": "fisv_tes", "modalities": ["rgb"], "seed": 0, "reported": "last", "metrics": {"last": stored}}
+    monkeypatch.setattr(evaluate, "with_weights", lambda run: result)
+    monkeypatch.setattr(evaluate, "configuration", lambda *_: None)
+    monkeypatch.setattr(evaluate, "rescored", lambda *_: now)
+    assert evaluate.evaluate(tmp_path, "test", "selected", None, None, None) == ["srcc", "mse"]
+    told = capsys.readouterr().out
+    assert "  srcc     0.500000   stored nan   DIFFERENT\n" in told
+    assert "  new      1.000000\n" in told
 
 
 def test_a_misspelt_key_is_one_sentence_and_several_are_a_list(refused: Ended):

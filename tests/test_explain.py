@@ -132,6 +132,10 @@ def test_what_cannot_be_explained_is_refused(run, folder, tmp_path):
     (branch, *_) = sorted((folder / "runs" / "branch").iterdir())
     with pytest.raises(InputError, match="is a single branch"):
         explain(branch)
+    method = Run(tmp_path / "gdlt")
+    method.write_result({**run.result(), "kind": "baseline"})
+    with pytest.raises(InputError, match=r"gdlt is a compared method, which decides nothing. Give a folder under"):
+        explain(method.path)
     with pytest.raises(InputError, match="this run's protocol has only test, train"):
         explain(run.path, split="holdout")
     archived = Run(shutil.copytree(run.path, tmp_path / run.path.name))

@@ -144,6 +144,21 @@ def test_what_cannot_be_drawn_is_refused_with_a_sentence(run, folder, tmp_path, 
         assert "Traceback" not in told
 
 
+@pytest.mark.parametrize("option", [["--video", "1"], ["--split", "test"], ["--data-dir", "data"]])
+def test_options_that_a_table_does_not_read_are_refused(option, monkeypatch, capsys):
+    status, told = command(monkeypatch, capsys, "--table", "number_of_fusionnets", *option)
+    assert status == 2
+    assert f"{option[0]}: --table draws stored results and reads no videos. Leave it out." in told
+
+
+def test_settings_may_stand_on_both_sides_of_an_option(monkeypatch, capsys, tmp_path):
+    one, *others = settings(tmp_path, tmp_path)
+    status, told = command(
+        monkeypatch, capsys, "--table", "number_of_fusionnets", one, "--to", tmp_path / "figures", *others
+    )
+    assert (status, "runs is finished" in told) == (1, True)
+
+
 def test_figure_6_is_drawn_from_the_finished_runs_of_a_sweep(tiny_data, folder, drawn, tmp_path):
     result = trained("number_of_fusionnets", "3", tiny_data, folder).run.result()
     assert result is not None

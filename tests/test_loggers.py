@@ -93,6 +93,18 @@ def test_a_run_ends_with_its_metrics_plots_and_predictions(networks: dict[str, t
     assert [[*row[:3], *map(float, row[3:])] for row in rows] == table["data"]
 
 
+def test_what_weights_and_biases_refuses_is_told_and_the_result_is_there(
+    finished: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def refused(*_: Any) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("pamfn.results.log_to_wandb", refused)
+    run = finished("modalities=[rgb]", "seed=7")
+    assert run.result() is not None
+    assert "did not take the results" in caplog.text
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_finished_run_ends_with_exit_code_zero(networks: dict[str, tuple[Run, Records]], network: str):
     assert [end["exit_code"] for end in networks[network][1]["exit"]] == [0]

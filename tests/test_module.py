@@ -161,6 +161,23 @@ def test_some_of_the_modalities_are_the_same_data_not_read_again(tiny_data: Path
     assert list(data.splits["train"].packed) == list(WIDTHS)
 
 
+def test_a_modality_of_several_is_as_long_as_alone(folder: Path):
+    """Else a branch would depend on what it was trained for."""
+    file = features(folder, "FISV_audio_AST")
+    shorter = {video: x[:-1] for video, x in np.load(file, allow_pickle=True).item().items()}
+    np.save(file, np.array(shorter, dtype=object), allow_pickle=True)
+    data = module(folder, "data=fisv_tes")
+    assert data.left_out == {"truncated": {"videos": 18, "rows": 18}}
+    assert data.only(list(WIDTHS)).left_out == data.left_out
+    part, alone = data.only(["rgb"]), module(folder, "data=fisv_tes", "modalities=[rgb]")
+    assert (part.left_out, part.checksums, part.evaluated) == ({}, alone.checksums, alone.evaluated)
+    for split, videos in alone.splits.items():
+        assert torch.equal(part.splits[split].length, videos.length)
+        assert torch.equal(part.splits[split].packed["rgb"], videos.packed["rgb"])
+        assert len(videos.packed["rgb"]) > len(data.splits[split].packed["rgb"])
+    assert torch.equal(part.seeded(1).splits["train"].length, alone.seeded(1).splits["train"].length)
+
+
 def test_a_store_gives_the_same_videos_as_its_npy(folder: Path):
     npy = module(folder, "data=fisv_tes", "modalities=[rgb]")
     file = features(folder, "FISV_rgb_VST")

@@ -19,6 +19,7 @@ from pamfn.data.synthetic import write_synthetic
 from pamfn.errors import InputError
 from pamfn.evaluate import evaluate
 from pamfn.store import Run
+from pamfn.training.callbacks import Record, write_weights
 
 
 @pytest.fixture(autouse=True)
@@ -146,6 +147,19 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path, monkeypatch, k
     again = [[row.split(",")[i] for i in (0, 1, 3, 4)] for row in resumed.file("curves.csv").read_text().splitlines()]
     assert again == without_seconds
     assert not list((tmp_path / "runs").rglob("resume.ckpt"))
+
+
+def test_a_resumed_training_has_the_best_weights_of_when_it_was_saved(tmp_path):
+    """A later epoch, which can come out another the second time, may have replaced them."""
+    record = Record(Run(tmp_path), "test", {"FISV/train.txt": "1"})
+    write_weights(record.run, "selected.safetensors", {"w": torch.ones(2)})
+    saved = record.state_dict()
+    write_weights(record.run, "selected.safetensors", {"w": torch.zeros(2)})
+    record.load_state_dict(saved)
+    assert torch.equal(load_file(record.run.file("selected.safetensors"))["w"], torch.ones(2))
+    changed = Record(record.run, "test", {"FISV/train.txt": "2"})
+    with pytest.raises(InputError, match=r"begun on other data: FISV/train.txt changed since"):
+        changed.load_state_dict(saved)
 
 
 EITHER_STAGE = (

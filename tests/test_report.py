@@ -140,6 +140,16 @@ def test_the_command_writes_the_page(words, tmp_path, monkeypatch, capsys):
     assert f"wrote {file}" in capsys.readouterr().out
 
 
+def test_options_may_stand_between_the_words(monkeypatch, tmp_path, capsys):
+    asked = []
+    monkeypatch.setattr(report, "page", lambda *given: asked.append(given) or "a page")
+    file = tmp_path / "page.html"
+    monkeypatch.setattr(sys, "argv", ["report", "fusionnets", "seed=0", "--to", str(file), "protocol=holdout"])
+    report.main()
+    assert asked == [(["fusionnets"], ["seed=0", "protocol=holdout"])]
+    assert f"wrote {file}" in capsys.readouterr().out
+
+
 def test_what_is_not_a_table_is_refused(monkeypatch, tmp_path, capsys):
     with pytest.raises(InputError, match="which tables"):
         page([])

@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,14 +13,14 @@ from omegaconf import OmegaConf
 
 from composed import SMALL
 from conftest import TEST, TRAIN, RunCli
-from pamfn.archive import archive
+from pamfn.archive import archive, main
 from pamfn.config import CONF, EXPERIMENTS, table_names
 from pamfn.cost import Epoch
 from pamfn.errors import InputError
 from pamfn.finished import finished
 from pamfn.store import Run
 from pamfn.sweep import Job, costs_of, hours, plan, sweep_of
-from pamfn.train import prepared
+from pamfn.train import prepared, tagged
 from wandb_files import merged, records
 
 CELLS = ["rg_ball", "rg_clubs", "rg_hoop", "rg_ribbon", "fisv_tes", "fisv_pcs"]
@@ -228,6 +229,14 @@ def test_the_plan_lists_the_seeds_that_the_command_trains(word: str, seeds: list
     assert own == ([] if word == "seeds=null" else ["seed=3"])  # one job trains all of a list
 
 
+def test_a_job_is_tagged_with_its_place_beside_deletions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    job = only_job(tmp_path)
+    words = ["~model.samples", "+experiment=uiprmd", "+ablation=full"]
+    given = SimpleNamespace(overrides=SimpleNamespace(task=words))
+    monkeypatch.setattr("pamfn.train.HydraConfig", SimpleNamespace(get=lambda: given))
+    assert tagged(job.config).logger.tags[-2:] == ["full", "uiprmd"]
+
+
 def test_a_combination_that_cannot_be_leaves_the_others():
     words = ["+experiment=fisv_tes,uiprmd", "seed=0", "model.finetune=[audio]", "+ablation=full"]
     sweep = sweep_of("fusionnets", words)
@@ -269,6 +278,57 @@ def test_the_archive_answers_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
     again = only_job(tmp_path)
     assert again.result == kept
     assert finished(again.config) == Run(copy.path)
+
+
+def test_an_archived_run_of_other_data_is_no_answer(
+    tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """Whoever has other feature files trains on those; the archive is not theirs to remove."""
+    monkeypatch.setattr("pamfn.finished.ARCHIVE", tmp_path / "archive")
+    job = only_job(tmp_path, f"paths.data_dir={tiny_data}")
+    job.run.write_result({**finished_like(job), "data_files": {"UIPRMD/train.txt": "another"}})
+    job.run.file("predictions.csv").touch()
+    archive(job.run, tmp_path / "archive")
+    shutil.rmtree(job.run.path)
+    assert finished(job.config) is None
+    assert "archived runs are not used where they were trained on another UIPRMD/train.txt" in caplog.text
+
+
+def test_of_all_given_runs_the_finished_are_archived_and_the_others_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    done, begun, interrupted = (Run(tmp_path / "fusion" / name) for name in ("done", "begun", "interrupted"))
+    done.write_result(finished_like(only_job(tmp_path)))
+    for run, name in ((done, "predictions.csv"), (done, ".lock"), (begun, ".lock"), (interrupted, "resume.ckpt")):
+        run.path.mkdir(parents=True, exist_ok=True)
+        run.file(name).touch()
+    kept = tmp_path / "kept"
+    given = [str(run.path) for run in (begun, done, interrupted)]
+    monkeypatch.setattr(sys, "argv", ["archive", *given, "--to", str(kept)])
+    main()
+    assert capsys.readouterr().out == (
+        f"left out, since their training has not ended: begun, interrupted\n1 runs are in {kept}\n"
+    )
+    assert [folder.name for folder in kept.glob("*/*")] == ["done"]
+
+
+def test_if_nothing_is_finished_or_a_folder_is_no_run_nothing_is_archived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    begun, other, done = (Run(tmp_path / name) for name in ("begun", "other", "done"))
+    for folder in (begun, other):
+        folder.path.mkdir()
+    begun.file(".lock").touch()
+    done.write_result(finished_like(only_job(tmp_path)))
+    done.file("predictions.csv").touch()
+    for given, named in (([begun], begun), ([done, begun, other], other)):
+        words = ["archive", *(str(run.path) for run in given), "--to", str(tmp_path / "kept")]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 1
+        assert f"error: {named.path} is not a finished run" in capsys.readouterr().err
+    assert not (tmp_path / "kept").exists()
 
 
 def test_the_plan_counts_what_is_missing_by_what_like_runs_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

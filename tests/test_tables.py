@@ -22,13 +22,14 @@ from pamfn.building import build, paper_figures
 from pamfn.config import EXPERIMENTS, resolved, table_names
 from pamfn.errors import InputError
 from pamfn.evaluation.cells import AVERAGES, COLUMNS, Measured, misprinted, ordered
-from pamfn.evaluation.metrics import METRICS, fisher_mean, score_metrics
+from pamfn.evaluation.metrics import METRICS, score_metrics
 from pamfn.evaluation.protocol_tables import protocols
 from pamfn.evaluation.tables import BuiltTable, Layout, build_table, number
 from pamfn.finished import every_run, locate, readable, wanted
 from pamfn.schema import Config, Table
 from pamfn.store import Run
 from pamfn.sweep import Job, sweep_of
+from pamfn.tables import refuse_unread
 from wandb_files import merged, records
 
 FISV = "+experiment=fisv_tes,fisv_pcs"
@@ -133,6 +134,11 @@ class Nesting(HTMLParser):
         assert self.open.pop() == tag
 
 
+def fisher_mean(correlations: Sequence[float]) -> float:
+    """The paper's average over actions."""
+    return float(np.tanh(np.mean(np.arctanh(correlations))))
+
+
 # what is in the cells
 
 
@@ -209,6 +215,22 @@ def test_a_row_is_compared_with_the_full_model_on_the_same_videos(tmp_path: Path
     assert worse.p < 0.01 < alike.p
     assert math.isnan(full.p)
     assert any("p: against Ranked FusionNets" in note for note in table.notes)
+
+
+def test_rows_are_compared_over_the_seeds_that_both_have():
+    """A row of the full model's first seed alone does not differ from it, however its other seeds came out."""
+    random = np.random.default_rng(0)
+    true = random.uniform(0, 50, 40)
+    runs = [
+        Measured(row, column, seed, 0.5, {str(v): (t, t + e) for v, (t, e) in enumerate(zip(true, noise, strict=True))})
+        for column in ("TES", "PCS")
+        for seed, noise in enumerate(random.normal(0, [[5], [50], [50]], (3, 40)))
+        for row in (["Full", "Other"] if seed == 0 else ["Full"])
+    ]
+    table = build_table(plain(["Other", "Full"], ["TES", "PCS"], full="Full"), runs, {})
+    for column in ("TES", "PCS", "FisV_Avg"):
+        assert (table.cells["Other", column].p, table.cells["Other", column].p_seeds) == (1.0, (0,))
+        assert f"p of Other, {column}: over seed 0, which both rows have." in table.notes
 
 
 def test_a_correlation_that_is_not_defined_is_left_out_and_named(tmp_path: Path):
@@ -353,6 +375,14 @@ def test_what_the_numbers_mix_is_said_below(tmp_path: Path):
         *("selection on test", "select on test", "seeds 0, 1, 2", "3 of 3 runs with +experiment=uiprmd"),
     ):
         assert told in notes
+    assert "stage 1" not in notes
+
+
+def test_stage_1_is_said_to_be_included_where_runs_were_built_on_branches(tmp_path: Path):
+    for job in jobs(tmp_path, "+experiment=uiprmd", "+ablation=full"):
+        fabricate(job.config, branches={"vicon_positions": "gone"})
+    (told,) = (n for n in built(tmp_path, "+experiment=uiprmd", "+ablation=full").notes if n.startswith("Trained"))
+    assert told.startswith("Trained 2026-01-02, stage 1 included, by commit")
 
 
 def test_last10_has_no_interval_and_says_so(tmp_path: Path):
@@ -568,6 +598,12 @@ def test_protocols_tell_networks_apart_by_the_settings_that_differ(tmp_path: Pat
     }
 
 
+def test_protocols_refuse_settings_that_they_do_not_read():
+    refuse_unread(["paths.output_dir=runs", "++paths.data_dir=data", "logger=csv", "logger.mode=offline"])
+    with pytest.raises(InputError, match=r"^\+experiment=uiprmd, seed=0: `protocols` shows every finished run"):
+        refuse_unread(["+experiment=uiprmd", "paths.output_dir=runs", "seed=0"])
+
+
 # the command
 
 
@@ -593,8 +629,8 @@ def test_the_command_prints_logs_and_needs_no_torch(tmp_path: Path, run_cli: Run
 
 
 def test_mistakes_end_the_command_with_a_sentence(run_cli: RunCli):
-    for words in (["nothing"], ["fusionnets", "+ablation=nothing"], ["protocols", "--select", "last"]):
-        found = run_cli(["tables", *words])
+    for words in ("nothing", "fusionnets +ablation=nothing", "protocols --select last", "protocols seed=0"):
+        found = run_cli(["tables", *words.split()])
         assert found.returncode == 1
         assert found.stderr.startswith("error: ")
         assert "Traceback" not in found.stderr

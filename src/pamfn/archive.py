@@ -18,12 +18,23 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=ARCHIVE, help=f"default: {ARCHIVE.relative_to(config.ROOT)}")
     arguments = parser.parse_args()
     try:
-        runs = [checked(Run(folder.resolve())) for folder in arguments.runs]
+        given = [Run(folder.resolve()) for folder in arguments.runs]
+        ended = [run for run in given if not in_training(run)]
+        runs = [checked(run) for run in ended or given]
         for run in runs:
             archive(run, arguments.to)
     except InputError as error:
         config.refuse(error)
+    begun = [run.path.name for run in given if run not in ended]
+    if begun:
+        print(f"left out, since their training has not ended: {', '.join(begun)}")
     print(f"{len(runs)} runs are in {arguments.to}")
+
+
+def in_training(run: Run) -> bool:
+    """Whether its training began and has not ended: it is under way, or was interrupted."""
+    begun = run.file("resume.ckpt").exists() or run.file(".lock").exists()
+    return begun and not run.file("result.json").exists()
 
 
 def checked(run: Run) -> Run:

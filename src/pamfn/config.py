@@ -109,6 +109,8 @@ def impossible(config: Config) -> list[str]:
         )
     if str(config.trainer.get("precision")) in ("16", "16-mixed", "16-true"):
         problems.append("trainer.precision: float16 would need scaled losses; choose 32-true or bf16-mixed.")
+    if str(config.trainer.get("precision")) in ("bf16", "bf16-true", "transformer-engine"):
+        problems.append("trainer.precision: weights in bfloat16 would lose small steps; choose 32-true or bf16-mixed.")
     if config.trainer.get("devices", 1) != 1:
         problems.append("trainer.devices: networks of this size train on one device; run jobs side by side instead.")
     return problems

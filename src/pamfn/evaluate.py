@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--weights", choices=["selected", "last"], default="selected")
     parser.add_argument("--data-dir", help="where the data is now (default: where the run read it)")
     parser.add_argument("--decoding", choices=["argmax", "sample", "mean"], help="another decision rule than the run's")
-    parser.add_argument("--samples", type=int, help="how many samples --decoding mean averages")
+    parser.add_argument("--samples", type=int, help="how many samples the decoding `mean` averages")
     arguments = parser.parse_args()
     config.register()
     try:
@@ -41,15 +41,24 @@ def evaluate(
     print(f"{result['name']}, {'+'.join(result['modalities'])}, seed {result['seed']}: {split}, {weights} weights")
     different = []
     for name, value in metrics.items():
-        known = stored.get(name, math.nan) if stored else math.nan
-        known = math.nan if known is None else known
-        same = math.isnan(known) or abs(value - known) <= TOLERANCE * max(1, abs(known))
-        different += [] if same else [name]
-        told = "" if math.isnan(known) else f"   stored {known:.6f}{'' if same else '   DIFFERENT'}"
+        told = ""
+        if stored and name in stored:
+            known = stored[name]
+            told = f"   stored {math.nan if known is None else known:.6f}"
+            if not same(value, known):
+                different.append(name)
+                told += "   DIFFERENT"
         print(f"  {name:<8} {value:.6f}{told}")
     if different:
         print(f"{', '.join(different)} differ from what {run / 'result.json'} says.")
     return different
+
+
+def same(value: float, known: float | None) -> bool:
+    """Whether a metric is the stored one; result.json holds null for nan and infinity."""
+    if known is None:
+        return not math.isfinite(value)
+    return abs(value - known) <= TOLERANCE * max(1, abs(known))
 
 
 def with_weights(folder: Path) -> dict[str, Any]:
@@ -73,16 +82,35 @@ def with_weights(folder: Path) -> dict[str, Any]:
 def configuration(
     result: dict[str, Any], data_dir: str | None, decoding: str | None, samples: int | None
 ) -> config.Config:
-    """The run's own configuration, with what was asked to be different."""
+    """The run's own configuration, with what was asked to be different.
+
+    Raises:
+        InputError: when the run's network cannot be scored that way.
+    """
     raw = dict(result["config"])
     raw["modalities"] = result["modalities"]
+    if result["kind"] != "missing":  # trained for a job that then left modalities out
+        raw["available"] = None
     if data_dir is not None:
         raw["paths"] = {**raw["paths"], "data_dir": data_dir}
     asked = {k: v for k, v in (("decoding", decoding), ("samples", samples)) if v is not None}
     if asked and result["kind"] in ("branch", "baseline"):
         raise InputError("--decoding and --samples: this network decides nothing; give a fused run.")
     raw["model"] = {**raw["model"], **asked}
-    return config.checked(raw)
+    settings = config.checked(raw)
+    if samples is not None:
+        refuse_samples(samples, settings.model.get("decoding", "argmax"))
+    return settings
+
+
+def refuse_samples(samples: int, decoding: str) -> None:
+    """A number of samples that cannot be averaged, or that nothing averages."""
+    if samples < 1:
+        raise InputError(f"--samples {samples}: the mean of no scores is none. Give 1 or more.")
+    if decoding != "mean":
+        raise InputError(
+            f"--samples {samples}: decoding={decoding} averages no samples. Add --decoding mean, or leave it out."
+        )
 
 
 def rescored(settings: config.Config, folder: Path, split: str, weights: str) -> dict[str, float]:
@@ -101,7 +129,9 @@ def rescored(settings: config.Config, folder: Path, split: str, weights: str) ->
     return task_of(data).judge(data, split, points)
 
 
-def stored_metrics(result: dict[str, Any], split: str, weights: str, *, unchanged: bool) -> dict[str, float] | None:
+def stored_metrics(
+    result: dict[str, Any], split: str, weights: str, *, unchanged: bool
+) -> dict[str, float | None] | None:
     """What result.json says of the same predictions, if it says anything."""
     if split != "test" or not unchanged:
         return None

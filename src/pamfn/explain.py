@@ -160,6 +160,8 @@ def fused(folder: Path) -> dict[str, Any]:
     result = Run(folder).finished()
     if result["kind"] == "branch":
         raise InputError(f"{folder} is a single branch, which decides nothing. Give a folder under runs/fusion/.")
+    if result["kind"] == "baseline":
+        raise InputError(f"{folder} is a compared method, which decides nothing. Give a folder under runs/fusion/.")
     if result["kind"] != "fusion":
         raise InputError(f"{folder} is {result['network']} scored with modalities missing. Give that run.")
     return result

@@ -45,17 +45,22 @@ def main() -> None:
     )
     parser.add_argument("--table", metavar="NAME", help="draw Spearman's correlation against K from this table's runs")
     parser.add_argument("--video", help="of the first RUN (default: the one with the highest judges' score)")
-    parser.add_argument("--split", choices=["test", "holdout", "train"], default="test")
+    parser.add_argument("--split", choices=["test", "holdout", "train"], help="default: test")
     parser.add_argument("--to", type=Path, default=Path("figures"), help="folder for the PNGs (default: figures)")
     parser.add_argument("--data-dir", help="where the data is now (default: where the runs read it)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
+    of_runs = {"--video": arguments.video, "--split": arguments.split, "--data-dir": arguments.data_dir}
+    unread = [option for option, value in of_runs.items() if value is not None]
+    if arguments.table and unread:
+        parser.error(f"{', '.join(unread)}: --table draws stored results and reads no videos. Leave it out.")
     config.register()
     try:
         if arguments.table:
             drawn = draw_table(arguments.table, arguments.words, arguments.to)
         else:
             folders = [Path(word) for word in arguments.words]
-            drawn = draw_runs(folders, arguments.to, arguments.video, arguments.split, arguments.data_dir)
+            split = arguments.split or "test"
+            drawn = draw_runs(folders, arguments.to, arguments.video, split, arguments.data_dir)
     except InputError as error:
         config.refuse(error)
     for path in drawn.files:

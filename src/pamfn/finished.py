@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,15 +48,29 @@ def locate(config: Config, kind: Kind, modalities: list[str], folder: Path | Non
 def finished(config: Config) -> Run | None:
     """The finished run that answers the job, or None.
 
-    A job of a table is also answered by the archive; any other may want the weights, which are not kept there.
+    A job of a table is also answered by the archive, where its data are those that are there now; any other may want
+    the weights, which are not kept there.
     """
-    for folder in (None, ARCHIVE) if config.table else (None,):
-        run = locate(config, *wanted(config), folder)
+    run = locate(config, *wanted(config))
+    result = run.result()
+    if result is not None:
+        refuse_changed_data(config, run, result)
+        return run
+    if config.table:
+        run = locate(config, *wanted(config), ARCHIVE)
         result = run.result()
         if result is not None:
-            refuse_changed_data(config, run, result)
-            return run
+            changed = changed_data(config, result)
+            if not changed:
+                return run
+            tell_of_archived(tuple(changed))
     return None
+
+
+@cache
+def tell_of_archived(changed: tuple[str, ...]) -> None:
+    """Once for the same files."""
+    log.warning("archived runs are not used where they were trained on another %s", ", ".join(changed))
 
 
 def every_run(output_dir: Path) -> list[Run]:
@@ -76,11 +91,16 @@ def readable(runs: list[Run]) -> Iterator[tuple[Run, dict[str, Any]]]:
             yield run, result
 
 
-def refuse_changed_data(config: Config, run: Run, result: dict[str, Any]) -> None:
-    """A finished run must have been trained on the files that are there now (if any are)."""
+def changed_data(config: Config, result: dict[str, Any]) -> list[str]:
+    """The files that are there now and are not those that a run was trained on."""
     features = {m: config.features[m].model_dump() for m in result["modalities"]}
     present = present_checksums(Path(config.paths.data_dir), config.data, features)
-    changed = [name for name, checksum in result["data_files"].items() if present.get(name, checksum) != checksum]
+    return [name for name, checksum in result["data_files"].items() if present.get(name, checksum) != checksum]
+
+
+def refuse_changed_data(config: Config, run: Run, result: dict[str, Any]) -> None:
+    """A finished run must have been trained on the files that are there now (if any are)."""
+    changed = changed_data(config, result)
     if changed:
         raise InputError(
             f"{run.path} was trained on other data: {', '.join(changed)} changed since. "

@@ -27,7 +27,7 @@ from pamfn.data.splits import VideoSplits
 from pamfn.data.videos import WholeVideos
 from pamfn.errors import InputError, TerminatedError
 from pamfn.finished import Kind, locate, refuse_changed_data, wanted
-from pamfn.results import Trained, predictions_of, record_missing, record_result
+from pamfn.results import Trained, data_files, predictions_of, record_missing, record_result
 from pamfn.schema import BaselineRecipe, Config, StageRecipe
 from pamfn.store import Run, cannot_write
 from pamfn.targets import build, target
@@ -109,9 +109,11 @@ def check_buildable(config: Config, kind: Kind, modalities: Sequence[str]) -> No
     """Refuses numbers that the network or the trainer cannot be built with, before any data is read."""
     recipe, shortest, place = getattr(config.recipe, kind), min_segments(config), "model"
     refuse_early_drops(recipe)
-    crop = getattr(recipe, "crop", None)
+    own = getattr(recipe, "crop", None)
+    crop = config.data.get("crop") if own is None else own
     if crop is not None and crop < shortest:
-        raise InputError(f"recipe.{kind}.crop: the network needs {shortest} segments or more, not {crop}.")
+        place_of_crop = "data.crop" if own is None else f"recipe.{kind}.crop"
+        raise InputError(f"{place_of_crop}: the network needs {shortest} segments or more, not {crop}.")
     try:
         with torch.device("meta"):
             network = build_network(config, kind, modalities)
@@ -218,7 +220,8 @@ def fit(config: Config, run: Run, kind: Kind, data: VideoSplits, *, epochs: int,
     settings = recipe.model_dump(exclude={"batch_size", "crop", "clip"})
     settings |= {"keep_gib": config.keep_maps_gib, "compiled": config.compile}
     module = module_for(data, network, seed=config.seed, **settings)
-    record = Record(run, None if config.protocol.refit else config.protocol.select)
+    split = None if config.protocol.refit else config.protocol.select
+    record = Record(run, split, data_files(data, modalities))
     title = f"{kind} {data.task} {'+'.join(modalities)} seed {config.seed}"
     with logger_of(config, run, kind, data) as logger:
         trainer = trainer_of(
@@ -233,7 +236,7 @@ def fit(config: Config, run: Run, kind: Kind, data: VideoSplits, *, epochs: int,
             logger=logger or False,
         )
         train(trainer, module, data, title, run.file("resume.ckpt"))
-        write_weights(run, "last.safetensors", network)
+        write_weights(run, "last.safetensors", network.state_dict())
         conclude(run, Training(config, kind, record, started, branches), data, network, trainer, logger)
     run.file("resume.ckpt").unlink(missing_ok=True)
 
@@ -319,7 +322,7 @@ def solve(config: Config, run: Run, data: VideoSplits) -> None:
         record.curves = [{"epoch": 0, "lr": 0.0, "seconds": seconds, "train/loss": math.nan, **module.metrics}]
         record.write()
         for weights in ("selected", "last"):
-            write_weights(run, f"{weights}.safetensors", network)
+            write_weights(run, f"{weights}.safetensors", network.state_dict())
         predictions = {"selected": points, "last": points}
         speed = inference_ms(network, data.splits["test"], trainer)
         trained = Trained(config, "baseline", modalities, network, record.curves, predictions, None, started, {}, speed)

@@ -20,6 +20,7 @@ def provenance(results: Mapping[Path, Result], select: str | None) -> list[str]:
         return []
     trained = [*runs, *branches(results)]
     dates = sorted(result["times"]["started"][:10] for result in trained)
+    stages = "stage 1 included, " if any(result.get("branches") for result in runs) else ""
     period = " to ".join(dict.fromkeys((dates[0], dates[-1])))
     return [
         f"Data: {counted(source(r) for r in runs)}; seeds {seeds(runs)}.",
@@ -27,7 +28,7 @@ def provenance(results: Mapping[Path, Result], select: str | None) -> list[str]:
         f"Selection: {counted(selection(r, select) for r in runs)}.",
         f"Protocol: {counted(protocol(r['config']['protocol']) for r in runs)}; "
         f"precision {counted(str(r['config']['trainer'].get('precision', '32-true')) for r in runs)}.",
-        f"Trained {period}, stage 1 included, by commit {counted(commit(r) for r in trained)} "
+        f"Trained {period}, {stages}by commit {counted(commit(r) for r in trained)} "
         f"on {counted(machine(r) for r in trained)}.",
     ]
 

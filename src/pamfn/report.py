@@ -66,7 +66,7 @@ def main() -> None:
     )
     parser.add_argument("--all", action="store_true", help="every table")
     parser.add_argument("--to", type=Path, default=Path("report.html"), help="default: report.html")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     overrides = [word for word in arguments.words if "=" in word]
     names = table_names() if arguments.all else [word for word in arguments.words if "=" not in word]
     config.register()

@@ -1,10 +1,13 @@
 """What a finished training leaves in its folder: predictions, plots, and result.json with everything about the run."""
 
+import csv
+import logging
 import platform
 import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +29,8 @@ from pamfn.schema import Config
 from pamfn.store import Run
 from pamfn.training.recipe import Points, RecipeModule
 from pamfn.training.tasks import task_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,10 @@ def record_result(run: Run, trained: Trained, data: VideoSplits, logger: WandbLo
     marked = {name: int(metrics[name]["epoch"]) for name in ("best_on_test", "holdout") if name in metrics}
     plot_curves(run.file("curves.png"), trained.curves, marked, title)
     if logger is not None:
-        log_to_wandb(logger, run, metrics)
+        try:
+            log_to_wandb(logger, run, metrics)
+        except Exception as error:  # whatever it is, the training is done and its result must not be lost
+            log.warning("Weights & Biases did not take the results of %s (%r); they are in its folder", run.path, error)
     run.write_result(result_of(trained, data, metrics))
 
 
@@ -106,7 +114,7 @@ def result_of(trained: Trained, data: VideoSplits, metrics: dict[str, dict[str, 
         "metrics": metrics,
         "branches": {m: path.name for m, path in trained.branches.items()},
         "data_source": data.source,
-        "data_files": {k: v for k, v in data.checksums.items() if keeps(k, trained.modalities)},
+        "data_files": data_files(data, trained.modalities),
         "videos": {split: len(videos) for split, videos in data.splits.items()},
         "left_out": data.left_out,
         "labels": data.described() if isinstance(data, YouTubeHighlightsDataModule) else None,
@@ -118,7 +126,7 @@ def result_of(trained: Trained, data: VideoSplits, metrics: dict[str, dict[str, 
         },
         "commit": COMMIT,
         "versions": {name: version(name) for name in ("pamfn", "torch", "lightning", "numpy", "scipy")},
-        "machine": machine(),
+        "machine": machine(config),
         "times": {
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(trained.started)),
             "training_seconds": sum(seconds),
@@ -152,20 +160,22 @@ def record_missing(
     if logger is not None:
         logger.experiment.summary.update(flat(metrics))
     described = {"kind": "missing", "available": config.available, "network": fused.path.name}
-    measured = {"commit": COMMIT, "machine": machine(), "config": config.model_dump()}
+    measured = {"commit": COMMIT, "machine": machine(config), "config": config.model_dump()}
     run.write_result({**base, **described, **measured, "metrics": metrics, "decisions": None})
 
 
-def keeps(name: str, modalities: list[str]) -> bool:
-    """Whether a data file is a label file or one of these modalities'."""
-    return not name.startswith("features/") or any(f"_{m}_" in name for m in modalities)
+def data_files(data: VideoSplits, modalities: Sequence[str]) -> dict[str, str]:
+    """Checksums of the label files and of these modalities' feature files."""
+    own = [f"_{m}_" for m in modalities]
+    return {k: v for k, v in data.checksums.items() if not k.startswith("features/") or any(m in k for m in own)}
 
 
 def log_to_wandb(logger: WandbLogger, run: Run, metrics: dict[str, dict[str, float]]) -> None:
     """Plots, the prediction table and the metrics by protocol."""
     import wandb
 
-    rows = [line.split(",") for line in run.file("predictions.csv").read_text().splitlines()]
+    with run.file("predictions.csv").open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.reader(lines))
     logger.experiment.log(
         {
             "predictions": wandb.Table(
@@ -200,8 +210,9 @@ def commit() -> str | None:
     return head + ("+" if changed else "")
 
 
-def machine() -> dict[str, Any]:
-    """Processor, accelerator, threads."""
+def machine(config: Config | None = None) -> dict[str, Any]:
+    """Processor, threads, and the GPU, if there is one and a job of this configuration does not leave it alone."""
+    on_cpu = config is not None and config.trainer.get("accelerator") == "cpu"
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -209,7 +220,7 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "cpu": names[0] if names else platform.processor(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() and not on_cpu else None,
         "threads": torch.get_num_threads(),
     }
 

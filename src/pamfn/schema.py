@@ -1,13 +1,17 @@
 """What can be chosen: the schema of the configuration, but for the arguments of its `_target_`s."""
 
+import os
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Node = dict[str, Any]
 """A `_target_` and its arguments, checked against the target's signature."""
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What numpy's generators can be seeded with."""
 
 
 class Strict(BaseModel):
@@ -17,9 +21,9 @@ class Strict(BaseModel):
 
 
 class Paths(Strict):
-    """Where data is read and results are written."""
+    """Where data is read, absolute, so that a run can be scored again from anywhere; where results are written."""
 
-    data_dir: str
+    data_dir: Annotated[str, AfterValidator(os.path.abspath)]
     output_dir: str
 
 
@@ -137,8 +141,8 @@ class Config(Strict):
     seeds: instead of `seed`, several that are trained together.
     """
 
-    seed: int = Field(ge=0)
-    seeds: list[Annotated[int, Field(ge=0)]] | None = None
+    seed: Seed
+    seeds: list[Seed] | None = None
     table: Table | None
     modalities: list[str] | None
     available: list[str] | None

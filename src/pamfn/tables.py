@@ -1,7 +1,8 @@
 """`python -m pamfn.tables fusionnets`: a table of the paper from the finished runs of its sweep, beside its figures.
 
 `python -m pamfn.tables protocols`: every finished run under every rule for choosing an epoch, and what each flatters.
-Settings after the name are those of the sweep: `+experiment=uiprmd seed=0 protocol=holdout`.
+Settings after the name are those of the sweep: `+experiment=uiprmd seed=0 protocol=holdout`; `protocols` has no sweep,
+and reads those of paths and logger alone.
 """
 
 import argparse
@@ -29,6 +30,9 @@ from pamfn.store import Run
 from pamfn.summary import MEANING
 from pamfn.sweep import sweep_of
 
+READ = ("paths", "logger")
+"""The settings that `protocols` reads."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -54,6 +58,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     if arguments.name == "protocols":
         if arguments.select:
             raise InputError("--select: `protocols` shows every selection.")
+        refuse_unread(overrides)
         settings = composed(overrides)
         tables = protocols(readable(every_run(Path(settings.paths.output_dir))), arguments.metric)
         if not tables:
@@ -65,6 +70,16 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     show(tables, arguments.format)
     if settings.logger.wandb and not arguments.no_wandb:
         log_to_wandb(tables, arguments.name, settings)
+
+
+def refuse_unread(overrides: Sequence[str]) -> None:
+    """`protocols` chooses no runs: of the settings it reads where they are and where the tables are logged."""
+    unread = [word for word in overrides if word.lstrip("+~").partition("=")[0].split(".")[0] not in READ]
+    if unread:
+        raise InputError(
+            f"{', '.join(unread)}: `protocols` shows every finished run, whatever its settings. Leave out all but "
+            "paths.* and logger.*, or choose another folder of runs with --runs."
+        )
 
 
 def quoted(value: str) -> str:

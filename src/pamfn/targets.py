@@ -16,20 +16,16 @@ INJECTED = {
     "data": {"features", "data_dir", "batch_size", "holdout", "min_segments", "seed"},
     "model": {"branches", "widths"},
     "model.branch": {"width"},
-    "trainer": {
-        "max_epochs",
-        "logger",
-        "callbacks",
-        "gradient_clip_val",
-        "enable_progress_bar",
-        "enable_model_summary",
-        "enable_checkpointing",
-        "num_sanity_val_steps",
-        "log_every_n_steps",
-        "default_root_dir",
-    },
 }
 """Arguments of the targets that the pipeline gives itself."""
+
+OFFERED = {
+    "trainer": {"accelerator", "devices", "precision", "benchmark", "deterministic", "detect_anomaly", "profiler"},
+}
+"""Of Lightning's Trainer what leaves a training what it is, or is in the names of runs (precision).
+
+The pipeline gives others itself; the rest would change the numbers and no name would tell.
+"""
 
 
 def target(node: Mapping[str, Any], place: str) -> Callable[..., Any]:
@@ -38,9 +34,15 @@ def target(node: Mapping[str, Any], place: str) -> Callable[..., Any]:
     if not isinstance(name, str):
         raise InputError(f"{place}: needs a _target_, the class to build, e.g. pamfn.models.PAMFN.")
     try:
-        return pkgutil.resolve_name(name)
+        found = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{place}._target_: cannot import {name!r} ({error}).") from error
+    if not callable(found):
+        raise InputError(
+            f"{place}._target_: {name!r} is a {type(found).__name__}, which builds nothing. "
+            "Name a class, e.g. pamfn.models.PAMFN."
+        )
+    return found
 
 
 def build(node: Mapping[str, Any], **injected: Any) -> Any:
@@ -49,8 +51,9 @@ def build(node: Mapping[str, Any], **injected: Any) -> Any:
     return target(node, "node")(**arguments, **injected)
 
 
-def signature_schema(build: Callable[..., Any], injected: set[str]) -> type[BaseModel]:
-    """A schema with one field an argument."""
+def signature_schema(build: Callable[..., Any], place: str) -> type[BaseModel]:
+    """A schema with one field for every argument that can be set at this place of the configuration."""
+    injected, offered = INJECTED.get(place, set()), OFFERED.get(place)
     of = build.__init__ if inspect.isclass(build) else build
     hints = typing.get_type_hints(of)
     fields: dict[str, Any] = {}
@@ -58,7 +61,9 @@ def signature_schema(build: Callable[..., Any], injected: set[str]) -> type[Base
     for name, parameter in inspect.signature(build).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             extra = "allow"
-        elif name not in injected and parameter.kind is not parameter.VAR_POSITIONAL:
+            continue
+        settable = name not in injected if offered is None else name in offered
+        if settable and parameter.kind is not parameter.VAR_POSITIONAL:
             default = ... if parameter.default is parameter.empty else parameter.default
             fields[name] = (hints.get(name, Any), default)
     config = ConfigDict(extra=extra, strict=True, arbitrary_types_allowed=True, protected_namespaces=())
@@ -102,7 +107,7 @@ def problems_of_node(node: Node, place: str) -> list[str]:
     except InputError as error:
         return error.problems
     nested = {k: v for k, v in node.items() if isinstance(v, dict) and "_target_" in v}
-    schema = signature_schema(found, INJECTED.get(place, set()))
+    schema = signature_schema(found, place)
     arguments = {k: v for k, v in node.items() if k != "_target_" and k not in nested}
     problems: list[str] = []
     try:

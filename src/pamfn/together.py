@@ -35,6 +35,7 @@ from pamfn.pipeline import (
     train,
     trainer_of,
 )
+from pamfn.results import data_files
 from pamfn.schema import Config
 from pamfn.store import Run, find, write_text
 from pamfn.training.callbacks import Progress, Record, ResumePoint, write_weights
@@ -188,7 +189,8 @@ def fit_together(seeds: Sequence[Seed], kind: Kind, data: VideoSplits, folder: R
     runs = [
         Run(folder.path / seed.run.path.name) if done else seed.run for seed, done in zip(seeds, finished, strict=True)
     ]
-    records = [Record(run, config.protocol.select, share=len(runs)) for run in runs]
+    files = data_files(data, modalities)
+    records = [Record(run, config.protocol.select, files, share=len(runs)) for run in runs]
     numbers = [seed.config.seed for seed in seeds]
     title = f"{kind} {data.task} {'+'.join(modalities)} seeds {' '.join(map(str, numbers))}"
     with ExitStack() as opened:
@@ -216,7 +218,7 @@ def fit_together(seeds: Sequence[Seed], kind: Kind, data: VideoSplits, folder: R
         trained = [member.network for member in module.each()]
         for i, (seed, own, done) in enumerate(zip(seeds, datas, finished, strict=True)):
             if not done:
-                write_weights(seed.run, "last.safetensors", trained[i])
+                write_weights(seed.run, "last.safetensors", trained[i].state_dict())
                 training = Training(seed.config, kind, records[i], started, branches[i], together=numbers)
                 conclude(seed.run, training, own, networks[i], trainer_of(config, logger=False), loggers[i])
                 seed.run.file("resume.ckpt").unlink(missing_ok=True)  # begun alone while this was interrupted

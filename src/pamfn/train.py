@@ -97,7 +97,7 @@ def tagged(job: config.Config) -> config.Config:
     """With its row and column of the table as W&B tags."""
     if job.table is None:
         return job
-    values = dict(word.split("=", 1) for word in HydraConfig.get().overrides.task)
+    values = dict(word.split("=", 1) for word in HydraConfig.get().overrides.task if "=" in word)
     place = [values[key] for key in (job.table.row, job.table.column) if key in values]
     return job.model_copy(update={"logger": job.logger.model_copy(update={"tags": [*job.logger.tags, *place]})})
 

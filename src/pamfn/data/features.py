@@ -7,6 +7,8 @@ Two forms with the same content and the same checksum: the source as released, a
 
 import hashlib
 import json
+import os
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +77,7 @@ def _missing(source: Path, dataset: str, modality: str, plain: Path | None, inst
 def _refuse_stale(store: Path, source: Path) -> None:
     metadata = _read_metadata(store)
     same = metadata["source_size"] == str(source_size(source))
-    if same and max(file.stat().st_mtime_ns for file in files_of(source)) > store.stat().st_mtime_ns:
+    if same and source_time(source) != store.stat().st_mtime_ns:
         same = metadata["source_checksum"] == source_checksum(source)
     if not same:
         raise InputError(f"{store} was made of another file than {source}: run `{CONVERT}` again, or remove one.")
@@ -95,6 +97,11 @@ def files_of(source: Path) -> list[Path]:
 def source_size(source: Path) -> int:
     """Bytes of a source."""
     return sum(file.stat().st_size for file in files_of(source))
+
+
+def source_time(source: Path) -> int:
+    """When the source was last changed, which is also what its store says of itself: nanoseconds."""
+    return max(file.stat().st_mtime_ns for file in files_of(source))
 
 
 def source_checksum(path: Path) -> str:
@@ -193,6 +200,7 @@ def write_store(features: FeatureSet, path: Path, *, extractor: str) -> None:
     metadata["checksum"] = _payload_checksum(metadata, tensors["offsets"], tensors["features"])
     with whole(path) as temporary:
         temporary.write_bytes(save(tensors, metadata))
+        os.utime(temporary, ns=(time.time_ns(), source_time(features.path)))
 
 
 def _read_store(path: Path) -> FeatureSet:

@@ -186,8 +186,7 @@ class YouTubeHighlightsDataModule(VideoSplits):
         told = {v for s in streams.values() for v, array in s.arrays.items() if array.ndim != 2 or not len(array)}
         names = [v for part in ids.values() for v in part if v not in told]
         lengths = {v: [*(len(s.arrays[v]) for s in streams.values()), len(clips[v].labels)] for v in names}
-        cut = self.check_lengths(lengths, ", ".join([*streams, "labels"]), problems)
-        return {"videos": len(cut), "rows": sum(max(lengths[v]) - min(lengths[v]) for v in cut)}
+        return self.check_lengths(lengths, ", ".join([*streams, "labels"]), problems)
 
     def pack(self, names: Sequence[str], clips: Mapping[str, Clips], streams: Mapping[str, FeatureSet]) -> Videos:
         """One packed tensor a modality, one of the labels."""
@@ -208,20 +207,9 @@ class YouTubeHighlightsDataModule(VideoSplits):
         other.others = how(self.others) if self.others else None
         return other
 
-    def only(self, modalities: Sequence[str]) -> Self:
-        """The same data with some of the modalities, and every video that has these.
-
-        Read again when that may be more, or longer, videos: a branch is trained on the same ones whatever it is for.
-        """
-        self.setup("fit")
-        lost = self.left_out["no_features"] or self.left_out["truncated"]["rows"]
-        if not lost or set(modalities) == set(self.features):
-            return super().only(modalities)
-        other = self.changed(lambda videos: videos)
-        other.features = {m: self.features[m] for m in modalities}
-        other.splits, other.others, other.checksums, other.grid, other.grid_unit = {}, None, {}, {}, {}
-        other.setup("fit")
-        return other
+    def forget(self) -> None:
+        super().forget()
+        self.others, self.grid, self.grid_unit = None, {}, {}
 
     def train_dataloader(self) -> ShuffledVideos | Bags:
         train = self.on_device("train")

@@ -125,7 +125,8 @@ class ScoreDataModule(VideoSplits):
         if streams:
             read = [v for v in videos if all(v in s.arrays and s.arrays[v].ndim == 2 for s in streams.values())]
             lengths = {v: [len(s.arrays[v]) for s in streams.values()] for v in read}
-            self.check_lengths(lengths, ", ".join(streams), problems)
+            cut = self.check_lengths(lengths, ", ".join(streams), problems)
+            self.left_out = {"truncated": cut} if cut["videos"] else {}
         return streams
 
     def pack(self, scores: Mapping[str, float], streams: Mapping[str, FeatureSet]) -> Videos:

@@ -87,10 +87,10 @@ class VideoSplits(L.LightningDataModule, ABC):
             self.splits["holdout"] = whole["train"].subset(held)
         self.evaluated = [split for split in ("holdout", "test") if split in self.splits]
 
-    def check_lengths(self, lengths: Mapping[str, Sequence[int]], names: str, problems: list[str]) -> list[str]:
-        """The videos to be cut, of those whose streams have these numbers of segments; problems are added.
+    def check_lengths(self, lengths: Mapping[str, Sequence[int]], names: str, problems: list[str]) -> dict[str, int]:
+        """How many videos are to be cut, of those whose streams have these numbers of segments, and by how many rows.
 
-        `names` says what the numbers of a video are of.
+        Problems are added. `names` says what the numbers of a video are of.
         """
         apart = [v for v, t in lengths.items() if max(t) - min(t) > TOLERANCE]
         short = [v for v, t in lengths.items() if min(t) < self.min_segments]
@@ -108,7 +108,7 @@ class VideoSplits(L.LightningDataModule, ABC):
         cut = [v for v, t in lengths.items() if 0 < max(t) - min(t) <= TOLERANCE]
         if cut:
             log.info("%s: %d videos cut to their shortest stream (by at most %d)", self.dataset, len(cut), TOLERANCE)
-        return cut
+        return {"videos": len(cut), "rows": sum(max(lengths[v]) - min(lengths[v]) for v in cut)}
 
     def changed(self, how: Callable[[Videos], Videos]) -> Self:
         """The same data with the videos of every split changed; nothing is read again."""
@@ -126,9 +126,28 @@ class VideoSplits(L.LightningDataModule, ABC):
         other.divide(self.undivided)
         return other
 
+    @property
+    def limited(self) -> bool:
+        """Whether some of the modalities alone would have more, or longer, videos."""
+        return bool(self.left_out.get("no_features") or self.left_out.get("truncated", {}).get("rows"))
+
     def only(self, modalities: Sequence[str]) -> Self:
-        """The same data with some of the modalities."""
-        return self.changed(lambda videos: videos.modalities(modalities))
+        """The same data with some of the modalities, and everything that these have.
+
+        Read again when that may be more: a branch is trained on the same videos whatever it is for.
+        """
+        self.setup("fit")
+        if not self.limited or set(modalities) == set(self.features):
+            return self.changed(lambda videos: videos.modalities(modalities))
+        other = self.changed(lambda videos: videos)
+        other.features = {m: self.features[m] for m in modalities}
+        other.forget()
+        other.setup("fit")
+        return other
+
+    def forget(self) -> None:
+        """Leaves nothing of what was read."""
+        self.splits, self.checksums, self.left_out = {}, {}, {}
 
     def without(self, modalities: Sequence[str]) -> Self:
         """The same data with some of the modalities zeroed, as if they had not been recorded."""

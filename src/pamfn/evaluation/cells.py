@@ -57,8 +57,8 @@ class Cell:
     """Ours over seeds, the paper's, and how they compare; nan for what there is not.
 
     values: {seed: number}. mean and std are over the seeds whose number is defined, n says how many. low, high: 95 %
-    interval over test videos. p: against the full row. equal_to: other rows with the same numbers. misprint: the
-    paper's average is not that of its own figures; what that would be.
+    interval over test videos. p: against the full row, over p_seeds, the seeds of both. equal_to: other rows with the
+    same numbers. misprint: the paper's average is not that of its own figures; what that would be.
     """
 
     row: str
@@ -69,6 +69,7 @@ class Cell:
     low: float = NAN
     high: float = NAN
     p: float = NAN
+    p_seeds: tuple[int, ...] = ()
     paper: float = NAN
     misprint: float = NAN
     equal_to: tuple[str, ...] = ()
@@ -76,6 +77,10 @@ class Cell:
     @property
     def n(self) -> int:
         return len(defined(self.values))
+
+    def p_seeds_are_all_of(self, full: "Cell") -> bool:
+        """Whether its p is over every seed that it and the full row have."""
+        return len(self.p_seeds) == self.n == full.n
 
     @property
     def difference(self) -> float:
@@ -105,10 +110,23 @@ def ordered(columns: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Resampled:
-    """A cell's number in every resample (r,) of the test videos with these true points."""
+    """A cell's number in every resample of the test videos with these true points.
 
+    members: {seed: (r,)} of every column that it is the average over; of any other cell its own.
+    """
+
+    metric: str
     truth: Mapping[str, float]
-    values: Array
+    members: Sequence[Mapping[int, Array]]
+
+    @property
+    def seeds(self) -> list[int]:
+        return list(self.members[0])
+
+    def over(self, seeds: Sequence[int]) -> Array:
+        """The mean over these seeds, and what it is the average of: (r,)."""
+        means = [np.mean([member[seed] for seed in seeds], axis=0) for member in self.members]
+        return means[0] if len(means) == 1 else average(self.metric, means)
 
 
 def cells_of(
@@ -170,7 +188,8 @@ def resampled(metric: str, runs: Sequence[Measured]) -> Resampled | None:
     videos = tuple(sorted(truth))
     predicted = np.array([[(one.predicted or {})[video][1] for video in videos] for one in used])
     scored = Scored(videos, np.array([truth[video] for video in videos]), predicted, used[0].score_range)
-    return Resampled(truth, bootstrap(metric, scored))
+    of_seeds = dict(zip((one.seed for one in used), bootstrap(metric, scored), strict=True))
+    return Resampled(metric, truth, [of_seeds])
 
 
 def averaged(metric: str, place: Place, cells: Mapping[Place, Cell], samples: dict[Place, Resampled]) -> Cell:
@@ -187,20 +206,22 @@ def averaged(metric: str, place: Place, cells: Mapping[Place, Cell], samples: di
     of = {member.column: samples[row, member.column] for member in members if (row, member.column) in samples}
     if complete and len(of) == len(members):
         truth = {f"{name}/{video}": true for name, sample in of.items() for video, true in sample.truth.items()}
-        samples[place] = Resampled(truth, average(metric, [sample.values for sample in of.values()]))
+        samples[place] = Resampled(metric, truth, [sample.members[0] for sample in of.values()])
     return Cell(row, column, values, mean=float(average(metric, means)), std=spread(defined(values)))
 
 
 def with_interval(cell: Cell, samples: Mapping[Place, Resampled], full: str | None) -> Cell:
-    """With its interval, and its p if it and the full row were tested on the same videos."""
+    """With its interval, and its p if it and the full row were tested on the same videos: over the seeds of both."""
     sample = samples.get((cell.row, cell.column))
     if sample is None:
         return cell
-    low, high = interval(sample.values)
+    low, high = interval(sample.over(sample.seeds))
+    cell = replace(cell, low=low, high=high)
     other = samples.get((full, cell.column)) if full is not None and full != cell.row else None
-    if other is None or other.truth != sample.truth:
-        return replace(cell, low=low, high=high)
-    return replace(cell, low=low, high=high, p=paired_p(sample.values, other.values))
+    common = [seed for seed in sample.seeds if other is not None and seed in other.seeds]
+    if other is None or other.truth != sample.truth or not common:
+        return cell
+    return replace(cell, p=paired_p(sample.over(common), other.over(common)), p_seeds=tuple(common))
 
 
 def misprinted(metric: str, paper: Mapping[Place, float]) -> dict[Place, float]:

@@ -31,8 +31,3 @@ def score_metrics(true: Sequence[float], predicted: Sequence[float], score_range
         "mse": float(np.mean(error**2)),
         "mae": float(np.mean(np.abs(error))),
     }
-
-
-def fisher_mean(correlations: Sequence[float]) -> float:
-    """Mean of correlations in Fisher-z space: tanh(mean(atanh(rho))), the paper's average over actions."""
-    return float(np.tanh(np.mean(np.arctanh(np.asarray(correlations, dtype=np.float64)))))

@@ -106,13 +106,14 @@ def average(metric: str, values: ArrayLike) -> Array:
 
 
 def bootstrap(metric: str, scored: Scored, resamples: int = RESAMPLES) -> Array:
-    """The metric in every resample of the videos, the same videos for every seed, its mean over seeds: (r,)."""
+    """The metric in every resample of the videos, the same videos for every seed: (s, r)."""
     parts = np.array_split(draws(scored.videos, resamples), 32)  # small enough to stay in the processor's cache
-    each = [
-        np.concatenate([in_resamples(metric, scored.true, predicted, part, scored.score_range) for part in parts])
-        for predicted in scored.predicted
-    ]
-    return np.mean(each, axis=0)
+    return np.stack(
+        [
+            np.concatenate([in_resamples(metric, scored.true, predicted, part, scored.score_range) for part in parts])
+            for predicted in scored.predicted
+        ]
+    )
 
 
 def interval(values: Array) -> tuple[float, float]:

@@ -217,7 +217,10 @@ def legend(layout: Layout, cells: Mapping[Place, Cell], paper: Mapping[Place, fl
     told[0] += "; - is not run." if any(not cell.values for cell in shown) else "."
     if any(cell.values and cell.column in AVERAGES for cell in shown):
         fisher = ", in Fisher-z space as in the paper" if layout.metric in CORRELATIONS else ""
-        told.append(f"Averages are over {' or '.join(averages_of(layout.columns))}{fisher}.")
+        told.append(
+            f"Averages are over {' or '.join(averages_of(layout.columns))}{fisher}, of the columns' means; their "
+            "standard deviation is that of the seeds' own averages."
+        )
     if paper and any(not math.isnan(cell.paper) for cell in shown):
         told.append("paper: the published figure (ours less the paper's).")
     if any(not math.isnan(cell.p) for cell in shown):
@@ -226,6 +229,12 @@ def legend(layout: Layout, cells: Mapping[Place, Cell], paper: Mapping[Place, fl
             "trained networks on other videos; what other seeds would change, and the number of comparisons, are not "
             "in it."
         )
+        told += [
+            f"p of {cell.row}, {cell.column}: over seed{'s' * (len(cell.p_seeds) > 1)} "
+            f"{', '.join(map(str, cell.p_seeds))}, which both rows have."
+            for cell in shown
+            if not math.isnan(cell.p) and not cell.p_seeds_are_all_of(cells[layout.full or "", cell.column])
+        ]
     if any(cell.outside for cell in shown):
         told.append(f"{OUTSIDE} the paper's figure lies outside our interval.")
     told += [

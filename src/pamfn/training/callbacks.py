@@ -4,45 +4,70 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 from tqdm import tqdm
 
-from pamfn.errors import DivergedError
+from pamfn.errors import DivergedError, InputError
 from pamfn.evaluation.protocols import best_epoch, main_metric, metrics_in
 from pamfn.store import Run, whole, write_text
 
 log = logging.getLogger(__name__)
 
 
-def write_weights(run: Run, name: str, network: torch.nn.Module) -> None:
+SELECTED = "selected.safetensors"
+
+
+def write_weights(run: Run, name: str, weights: Mapping[str, Tensor]) -> None:
     """A network's state dict as safetensors."""
     with whole(run.file(name)) as temporary:
-        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, temporary)
+        save_file({k: v.contiguous() for k, v in weights.items()}, temporary)
 
 
 class Record(Callback):
     """Curves of every epoch, and the weights of the best one on `split`, or of the last one without a split.
 
-    share: how many networks the training trains; an epoch's seconds are divided among them.
+    data_files: checksums of what is trained on; a training that is resumed must find the same. share: how many networks
+    the training trains; an epoch's seconds are divided among them.
     """
 
-    def __init__(self, run: Run, split: str | None, share: int = 1) -> None:
-        self.run, self.split, self.share = run, split, share
+    def __init__(
+        self, run: Run, split: str | None, data_files: Mapping[str, str] | None = None, share: int = 1
+    ) -> None:
+        self.run, self.split, self.data_files, self.share = run, split, dict(data_files or {}), share
         self.curves: list[dict[str, float]] = []
         self.began, self.lr = 0.0, 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"curves": self.curves}
+        file = self.run.file(SELECTED)
+        return {
+            "curves": self.curves,
+            "selected": load_file(file) if file.exists() else {},
+            "data_files": self.data_files,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes back to the weights of then too: a later epoch, which now may come out another, can have replaced them.
+
+        Raises:
+            InputError: when the data is not that of then.
+        """
+        had = state_dict.get("data_files", self.data_files)
+        changed = [name for name, checksum in self.data_files.items() if had.get(name) != checksum]
+        if changed:
+            raise InputError(
+                f"{self.run.path}: this training was begun on other data: {', '.join(changed)} changed since. Bring "
+                f"that back, or remove {self.run.file('resume.ckpt')} to begin again."
+            )
         self.curves = state_dict["curves"]
+        if state_dict.get("selected"):
+            write_weights(self.run, SELECTED, state_dict["selected"])
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.began = time.perf_counter()
@@ -59,7 +84,7 @@ class Record(Callback):
         seconds = (time.perf_counter() - self.began) / self.share
         self.curves.append({"epoch": trainer.current_epoch, "lr": self.lr, "seconds": seconds, **measured})
         if self.split is None or best_epoch(self.curves, self.split) == trainer.current_epoch:
-            write_weights(self.run, "selected.safetensors", pl_module.network)  # type: ignore[arg-type]
+            write_weights(self.run, SELECTED, pl_module.network.state_dict())  # type: ignore[union-attr]
 
     def write(self) -> None:
         """curves.csv: a line an epoch."""

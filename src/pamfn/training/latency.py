@@ -16,7 +16,8 @@ WARM_UP, TIMED = 5, 30
 def inference_ms(network: nn.Module, videos: Videos, trainer: L.Trainer) -> float:
     """Median milliseconds for a whole video alone, its features in place, after a few calls that are not timed.
 
-    On the trainer's device and in its precision; videos are taken in order of their length, evenly over all lengths.
+    On the trainer's device and in its precision, PolicyNet deciding once by argmax, whatever its decoding; videos are
+    taken in order of their length, evenly over all lengths.
     """
     device = trainer.strategy.root_device
     network.eval().to(device)

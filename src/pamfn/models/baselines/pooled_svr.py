@@ -106,5 +106,7 @@ class PooledSVR(nn.Module):
         return model.coef_[0].copy(), float(model.intercept_[0])
 
     def forward(self, features: Mapping[str, Tensor], lengths: Tensor | None = None) -> SVROutput:
-        x = (self.pooled(features, lengths) - self.get_buffer("mean")) / self.get_buffer("scale")
-        return SVROutput((x @ self.weight + self.bias) / self.score_scale)
+        pooled = self.pooled(features, lengths)
+        with torch.autocast(pooled.device.type, enabled=False):  # rounded to bfloat16, different scores would tie
+            x = (pooled - self.get_buffer("mean")) / self.get_buffer("scale")
+            return SVROutput((x @ self.weight + self.bias) / self.score_scale)
