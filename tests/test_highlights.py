@@ -404,7 +404,7 @@ def test_a_rate_that_would_start_lowered_is_refused_before_data_is_read():
     words = ("data=youtube_dog", "model=mini_net", "protocol=paper", "paths.data_dir=nowhere")
     with pytest.raises(InputError, match=r"not all within 40 epochs.*recipe.baseline.drops=\[20\], or others"):
         run_job(checked(composed(*words, "recipe.baseline.epochs=40")))
-    with pytest.raises(InputError, match="looked for .*/nowhere/"):
+    with pytest.raises(InputError, match=r"looked for .*/nowhere/"):
         run_job(checked(composed(*words, "recipe.baseline.epochs=40", "recipe.baseline.drops=[20]")))
 
 
