@@ -692,6 +692,7 @@ def test_a_method_leaves_the_same_folder_as_every_network_and_is_found_again(
     found = result(run)
     assert (found["kind"], found["modalities"], found["branches"]) == ("baseline", READS.get(name, ["rgb"]), {})
     assert found["inference_ms"] > 0
+    assert list(found["chosen"]) == (["C"] if name == "svr" else [])
     assert len(run.file("predictions.csv").read_text().splitlines()) == 1 + 2 * 6
     for weights in ("selected", "last"):
         assert evaluate(run.path, "test", weights, None, None, None) == []

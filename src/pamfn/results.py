@@ -124,6 +124,7 @@ def result_of(trained: Trained, data: VideoSplits, metrics: dict[str, dict[str, 
             "total": sum(p.numel() for p in parameters),
             "trained": sum(p.numel() for p in parameters if p.requires_grad),
         },
+        "chosen": trained.network.chosen() if hasattr(trained.network, "chosen") else {},  # type: ignore[operator]
         "commit": COMMIT,
         "versions": {name: version(name) for name in ("pamfn", "torch", "lightning", "numpy", "scipy")},
         "machine": machine(config),

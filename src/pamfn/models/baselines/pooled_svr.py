@@ -88,6 +88,10 @@ class PooledSVR(nn.Module):
         state |= {"weight": torch.from_numpy(weight), "bias": torch.tensor(bias), "cost": torch.tensor(cost)}
         self.load_state_dict(state)
 
+    def chosen(self) -> dict[str, float]:
+        """What was chosen by cross-validation."""
+        return {"C": round(float(self.get_buffer("cost")), 9)}
+
     def validated(self, cost: float, x: np.ndarray, y: np.ndarray, parts: Sequence[np.ndarray]) -> float:
         """Mean Spearman correlation over the parts, each predicted from the others; a constant prediction counts 0."""
         found = []
