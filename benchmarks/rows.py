@@ -117,14 +117,14 @@ def decisions(choice: Choice, count: int = 10) -> Iterator[Row]:
         videos = w.generated_videos(choice.videos(size)[1]).to(choice.device)
         for mode in dict.fromkeys(mode for modes in pairs(choice.device) for mode in modes):
             title = f"test pass, {len(videos)} {size.title} videos, {count} decisions: apart, then at once, "
-            apart = partial(tests_of, [w.our_pamfn(size, mode)] * count, videos)
+            apart = partial(test_passes, w.our_pamfn(size, mode), videos, count)
             at_once = partial(w.our_test, w.our_pamfn(size, mode, samples=count), videos)
             yield compare(title + said(mode, mode), apart, at_once, choice.repeats(3), modes=(mode, mode))
 
 
-def tests_of(works: list[w.Work], videos: Videos) -> None:
-    """A test pass of every network."""
-    for work in works:
+def test_passes(work: w.Work, videos: Videos, count: int) -> None:
+    """One test pass after the other."""
+    for _ in range(count):
         w.our_test(work, videos)
 
 

@@ -244,6 +244,15 @@ def content(run: Run) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.parametrize(("recipe", "batch"), [("highlights", 1), ("highlights_batched", 8)])
+def test_highlights_are_trained_by_the_papers_numbers(recipe: str, batch: int):
+    """Section IV-G, and "others are the same": of the text's AQA, sections IV-B and IV-C."""
+    stages = checked(composed("+experiment=youtube_dog", f"recipe={recipe}")).recipe
+    for stage, head in ((stages.branch, 1.0), (stages.fusion, 0.1)):
+        assert (stage.optimizer, stage.lr, stage.epochs, stage.batch_size) == ("adamw", 5e-4, 300, batch)
+        assert (stage.schedule, stage.weight_decay, stage.clip, stage.head_lr_scale) == ("cosine", 1e-4, None, head)
+
+
 @pytest.mark.parametrize("batch", ["recipe=highlights", "recipe=highlights_batched"])
 def test_both_stages_leave_the_map_beside_chance_and_every_clips_score(tmp_path: Path, batch: str):
     run = trained(tmp_path, batch, "protocol=paper")

@@ -151,15 +151,42 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path, monkeypatch, k
 
 def test_a_resumed_training_has_the_best_weights_of_when_it_was_saved(tmp_path):
     """A later epoch, which can come out another the second time, may have replaced them."""
-    record = Record(Run(tmp_path), "test", {"FISV/train.txt": "1"})
+    record = Record(Run(tmp_path), "test")
     write_weights(record.run, "selected.safetensors", {"w": torch.ones(2)})
     saved = record.state_dict()
     write_weights(record.run, "selected.safetensors", {"w": torch.zeros(2)})
     record.load_state_dict(saved)
     assert torch.equal(load_file(record.run.file("selected.safetensors"))["w"], torch.ones(2))
-    changed = Record(record.run, "test", {"FISV/train.txt": "2"})
-    with pytest.raises(InputError, match=r"begun on other data: FISV/train.txt changed since"):
-        changed.load_state_dict(saved)
+
+
+@pytest.mark.parametrize("seeds", ["seed=0", "seeds=[0,1]"])
+def test_a_training_does_not_go_on_with_other_data(tmp_path, monkeypatch, seeds):
+    from pamfn.together import run_jobs
+    from pamfn.training.callbacks import ResumePoint
+
+    class StoppedError(Exception):
+        pass
+
+    real = ResumePoint.on_train_epoch_end
+
+    def stop(self, trainer, module):
+        real(self, trainer, module)
+        raise StoppedError
+
+    words = ("modalities=[rgb]", "recipe.branch.epochs=3", "resume_seconds=0", seeds)
+    job = run_jobs if "seeds" in seeds else pipeline.run_job
+    with monkeypatch.context() as patched:
+        patched.setattr(ResumePoint, "on_train_epoch_end", stop)
+        with pytest.raises(StoppedError):
+            job(small(tmp_path, *words))
+    labels = tmp_path / "data" / "SYNTHETIC" / "train.txt"
+    labels.write_text("\n".join(labels.read_text().splitlines()[:-1]) + "\n")
+    (checkpoint,) = (tmp_path / "runs").rglob("resume.ckpt")
+    with pytest.raises(
+        InputError, match=r"SYNTHETIC/train.txt changed since. Bring .*, or remove (.*) to begin"
+    ) as told:
+        job(small(tmp_path, *words))
+    assert str(checkpoint) in str(told.value)
 
 
 EITHER_STAGE = (

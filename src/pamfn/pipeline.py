@@ -220,15 +220,14 @@ def fit(config: Config, run: Run, kind: Kind, data: VideoSplits, *, epochs: int,
     settings = recipe.model_dump(exclude={"batch_size", "crop", "clip"})
     settings |= {"keep_gib": config.keep_maps_gib, "compiled": config.compile}
     module = module_for(data, network, seed=config.seed, **settings)
-    split = None if config.protocol.refit else config.protocol.select
-    record = Record(run, split, data_files(data, modalities))
+    record = Record(run, None if config.protocol.refit else config.protocol.select)
     title = f"{kind} {data.task} {'+'.join(modalities)} seed {config.seed}"
     with logger_of(config, run, kind, data) as logger:
         trainer = trainer_of(
             config,
             callbacks=[
                 record,
-                ResumePoint(run, [record], config.resume_seconds),
+                ResumePoint(run, [record], config.resume_seconds, data_files(data, modalities)),
                 Progress(title, [record], data.evaluated),
             ],
             max_epochs=epochs,

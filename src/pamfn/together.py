@@ -189,8 +189,7 @@ def fit_together(seeds: Sequence[Seed], kind: Kind, data: VideoSplits, folder: R
     runs = [
         Run(folder.path / seed.run.path.name) if done else seed.run for seed, done in zip(seeds, finished, strict=True)
     ]
-    files = data_files(data, modalities)
-    records = [Record(run, config.protocol.select, files, share=len(runs)) for run in runs]
+    records = [Record(run, config.protocol.select, share=len(runs)) for run in runs]
     numbers = [seed.config.seed for seed in seeds]
     title = f"{kind} {data.task} {'+'.join(modalities)} seeds {' '.join(map(str, numbers))}"
     with ExitStack() as opened:
@@ -202,7 +201,7 @@ def fit_together(seeds: Sequence[Seed], kind: Kind, data: VideoSplits, folder: R
             config,
             callbacks=[
                 EachRecord(records, loggers),
-                ResumePoint(folder, records, config.resume_seconds),
+                ResumePoint(folder, records, config.resume_seconds, data_files(data, modalities)),
                 Progress(title, records, data.evaluated),
             ],
             max_epochs=recipe.epochs,

@@ -8,7 +8,6 @@ Two forms with the same content and the same checksum: the source as released, a
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +99,7 @@ def source_size(source: Path) -> int:
 
 
 def source_time(source: Path) -> int:
-    """When the source was last changed, which is also what its store says of itself: nanoseconds."""
+    """When a source was last changed, in nanoseconds; a store gets its source's time."""
     return max(file.stat().st_mtime_ns for file in files_of(source))
 
 
@@ -200,7 +199,8 @@ def write_store(features: FeatureSet, path: Path, *, extractor: str) -> None:
     metadata["checksum"] = _payload_checksum(metadata, tensors["offsets"], tensors["features"])
     with whole(path) as temporary:
         temporary.write_bytes(save(tensors, metadata))
-        os.utime(temporary, ns=(time.time_ns(), source_time(features.path)))
+        changed = source_time(features.path)
+        os.utime(temporary, ns=(changed, changed))
 
 
 def _read_store(path: Path) -> FeatureSet:

@@ -57,8 +57,9 @@ class Cell:
     """Ours over seeds, the paper's, and how they compare; nan for what there is not.
 
     values: {seed: number}. mean and std are over the seeds whose number is defined, n says how many. low, high: 95 %
-    interval over test videos. p: against the full row, over p_seeds, the seeds of both. equal_to: other rows with the
-    same numbers. misprint: the paper's average is not that of its own figures; what that would be.
+    interval over test videos. p: against the full row, over the seeds of both; p_seeds: those, where one row has more.
+    equal_to: other rows with the same numbers. misprint: the paper's average is not that of its own figures; what that
+    would be.
     """
 
     row: str
@@ -77,10 +78,6 @@ class Cell:
     @property
     def n(self) -> int:
         return len(defined(self.values))
-
-    def p_seeds_are_all_of(self, full: "Cell") -> bool:
-        """Whether its p is over every seed that it and the full row have."""
-        return len(self.p_seeds) == self.n == full.n
 
     @property
     def difference(self) -> float:
@@ -221,7 +218,8 @@ def with_interval(cell: Cell, samples: Mapping[Place, Resampled], full: str | No
     common = [seed for seed in sample.seeds if other is not None and seed in other.seeds]
     if other is None or other.truth != sample.truth or not common:
         return cell
-    return replace(cell, p=paired_p(sample.over(common), other.over(common)), p_seeds=tuple(common))
+    told = () if len(common) == len(sample.seeds) == len(other.seeds) else tuple(common)
+    return replace(cell, p=paired_p(sample.over(common), other.over(common)), p_seeds=told)
 
 
 def misprinted(metric: str, paper: Mapping[Place, float]) -> dict[Place, float]:

@@ -233,7 +233,7 @@ def legend(layout: Layout, cells: Mapping[Place, Cell], paper: Mapping[Place, fl
             f"p of {cell.row}, {cell.column}: over seed{'s' * (len(cell.p_seeds) > 1)} "
             f"{', '.join(map(str, cell.p_seeds))}, which both rows have."
             for cell in shown
-            if not math.isnan(cell.p) and not cell.p_seeds_are_all_of(cells[layout.full or "", cell.column])
+            if cell.p_seeds
         ]
     if any(cell.outside for cell in shown):
         told.append(f"{OUTSIDE} the paper's figure lies outside our interval.")

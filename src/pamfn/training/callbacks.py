@@ -33,38 +33,20 @@ def write_weights(run: Run, name: str, weights: Mapping[str, Tensor]) -> None:
 class Record(Callback):
     """Curves of every epoch, and the weights of the best one on `split`, or of the last one without a split.
 
-    data_files: checksums of what is trained on; a training that is resumed must find the same. share: how many networks
-    the training trains; an epoch's seconds are divided among them.
+    share: how many networks the training trains; an epoch's seconds are divided among them.
     """
 
-    def __init__(
-        self, run: Run, split: str | None, data_files: Mapping[str, str] | None = None, share: int = 1
-    ) -> None:
-        self.run, self.split, self.data_files, self.share = run, split, dict(data_files or {}), share
+    def __init__(self, run: Run, split: str | None, share: int = 1) -> None:
+        self.run, self.split, self.share = run, split, share
         self.curves: list[dict[str, float]] = []
         self.began, self.lr = 0.0, 0.0
 
     def state_dict(self) -> dict[str, Any]:
         file = self.run.file(SELECTED)
-        return {
-            "curves": self.curves,
-            "selected": load_file(file) if file.exists() else {},
-            "data_files": self.data_files,
-        }
+        return {"curves": self.curves, "selected": load_file(file) if file.exists() else {}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes back to the weights of then too: a later epoch, which now may come out another, can have replaced them.
-
-        Raises:
-            InputError: when the data is not that of then.
-        """
-        had = state_dict.get("data_files", self.data_files)
-        changed = [name for name, checksum in self.data_files.items() if had.get(name) != checksum]
-        if changed:
-            raise InputError(
-                f"{self.run.path}: this training was begun on other data: {', '.join(changed)} changed since. Bring "
-                f"that back, or remove {self.run.file('resume.ckpt')} to begin again."
-            )
+        """With the weights of then: a later epoch, which now may come out another, can have replaced them."""
         self.curves = state_dict["curves"]
         if state_dict.get("selected"):
             write_weights(self.run, SELECTED, state_dict["selected"])
@@ -94,11 +76,28 @@ class Record(Callback):
 
 
 class ResumePoint(Callback):
-    """A checkpoint every `seconds`, after an epoch, from which the same command goes on."""
+    """A checkpoint every `seconds`, after an epoch, from which the same command goes on.
 
-    def __init__(self, run: Run, records: Sequence[Record], seconds: float) -> None:
-        self.run, self.records, self.seconds = run, records, seconds
+    data_files: checksums of what is trained on; a training that goes on must find the same.
+    """
+
+    def __init__(
+        self, run: Run, records: Sequence[Record], seconds: float, data_files: Mapping[str, str] | None = None
+    ) -> None:
+        self.run, self.records, self.seconds, self.data_files = run, records, seconds, dict(data_files or {})
         self.saved = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"data_files": self.data_files}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises InputError when the data is not that of then."""
+        changed = [name for name, had in state_dict["data_files"].items() if self.data_files.get(name) != had]
+        if changed:
+            raise InputError(
+                f"{self.run.path}: this training was begun on other data: {', '.join(changed)} changed since. Bring "
+                f"that back, or remove {self.run.file('resume.ckpt')} to begin again."
+            )
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if time.monotonic() - self.saved < self.seconds or trainer.current_epoch + 1 == trainer.max_epochs:
