@@ -23,7 +23,7 @@ def settings(data: Path, folder: Path) -> list[str]:
 
 @cache
 def trained(table: str, row: str, data: Path, folder: Path) -> Job:
-    """A row of a table, finished; jobs in the same folder share their branches."""
-    (job,) = (job for job in sweep_of(table, settings(data, folder)).jobs if job.row == row)
+    """A row of a table by its word, finished; jobs in the same folder share their branches."""
+    (job,) = sweep_of(table, [*settings(data, folder), row]).jobs
     run_job(job.config)
     return job

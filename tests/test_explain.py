@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(tiny_data, folder):
-    return trained("fusionnets", "full", tiny_data, folder).run
+    return trained("fusionnets", "+ablation=full", tiny_data, folder).run
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_another_split_can_be_explained(run):
 
 
 def test_networks_without_a_part_leave_it_out(tiny_data, folder):
-    free = explain(trained("fusionnets", "free_fusionnets", tiny_data, folder).run.path)
+    free = explain(trained("fusionnets", "+ablation=free_fusionnets", tiny_data, folder).run.path)
     assert all(stage.decision is None for stage in free.videos[0].stages)
     with pytest.raises(InputError, match="has no PolicyNet"):
         free.decisions(free.video())

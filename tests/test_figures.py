@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(tiny_data, folder):
-    return trained("fusionnets", "full", tiny_data, folder).run
+    return trained("fusionnets", "+ablation=full", tiny_data, folder).run
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_an_archived_run_still_has_its_decisions(without_weights, drawn, tmp_pat
 
 
 def test_a_network_without_policy_has_attention_alone(tiny_data, folder, drawn, tmp_path):
-    free = trained("fusionnets", "free_fusionnets", tiny_data, folder).run.path
+    free = trained("fusionnets", "+ablation=free_fusionnets", tiny_data, folder).run.path
     told = draw_runs([free], tmp_path)
     assert [path.name for path in told.files] == ["attention.png"]
     assert ["PolicyNet" in sentence for sentence in told.left_out] == [True, True]
@@ -160,7 +160,7 @@ def test_settings_may_stand_on_both_sides_of_an_option(monkeypatch, capsys, tmp_
 
 
 def test_figure_6_is_drawn_from_the_finished_runs_of_a_sweep(tiny_data, folder, drawn, tmp_path):
-    result = trained("number_of_fusionnets", "3", tiny_data, folder).run.result()
+    result = trained("number_of_fusionnets", "model.num_fusion_nets=3", tiny_data, folder).run.result()
     assert result is not None
     told = draw_table("number_of_fusionnets", [*settings(tiny_data, folder), "model.num_fusion_nets=2,3"], tmp_path)
     srcc = result["metrics"]["best_on_test"]["srcc"]

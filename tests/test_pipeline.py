@@ -1,4 +1,3 @@
-import multiprocessing
 import os
 import shutil
 import signal
@@ -12,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from commands import SERVER
 from composed import SMALL, composed, small
 from pamfn import pipeline
 from pamfn.config import checked
@@ -281,9 +281,9 @@ def test_eight_videos_are_learned_by_heart_in_each_stage(tmp_path, modalities):
             f"modalities={modalities}",
             *("protocol=paper", "recipe=paper", "model.branch.d_model=32", "model.branch.hidden=32", "data.crop=10"),
             *(
-                "recipe.branch.epochs=80",
-                "recipe.fusion.epochs=160",
-                "recipe.fusion.lr=0.003",
+                "recipe.branch.epochs=60",
+                "recipe.fusion.epochs=80",
+                "recipe.fusion.lr=0.006",
                 "recipe.fusion.head_lr_scale=1.0",
                 "recipe.branch.lr=0.05",
             ),
@@ -390,9 +390,8 @@ def train_in_a_process(folder: str, queue) -> None:
 
 
 def test_two_processes_do_not_train_the_same_branch_twice(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    processes = [context.Process(target=train_in_a_process, args=(str(tmp_path), queue)) for _ in range(2)]
+    queue = SERVER.Queue()
+    processes = [SERVER.Process(target=train_in_a_process, args=(str(tmp_path), queue)) for _ in range(2)]
     for process in processes:
         process.start()
     assert sorted(queue.get(timeout=120) for _ in processes) == [0, 1]
@@ -422,7 +421,7 @@ def interrupted(words: list[str], how: signal.Signals) -> tuple[int, str]:
 
 
 def test_an_interrupted_command_leaves_nothing_half_written_and_goes_on(tmp_path):
-    long = command(tmp_path, "modalities=[rgb]", "resume_seconds=0", "recipe.branch.epochs=80")
+    long = command(tmp_path, "modalities=[rgb]", "resume_seconds=0", "recipe.branch.epochs=40")
     branches = tmp_path / "runs" / "branch"
     for number, how in enumerate((signal.SIGINT, signal.SIGTERM, signal.SIGKILL)):
         status, output = interrupted(long, how)

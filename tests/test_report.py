@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def words(tiny_data, folder):
     """Settings of a sweep that has one finished run, which answers both tables."""
-    trained("fusionnets", "full", tiny_data, folder)
+    trained("fusionnets", "+ablation=full", tiny_data, folder)
     return settings(tiny_data, folder)
 
 
