@@ -455,3 +455,28 @@ def test_peak_of_start_up_is_short(tmp_path):
     began = time.monotonic()
     subprocess.run([sys.executable, "-m", "pamfn.train", "--help"], check=True, capture_output=True)
     assert time.monotonic() - began < 20  # 1 s on an idle machine
+
+
+def test_code_that_is_no_commit_is_marked(tmp_path, monkeypatch):
+    from pamfn import results
+
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", "-C", str(tmp_path / "code"), *who, *words], check=True, capture_output=True)
+
+    monkeypatch.setattr(results, "ROOT", tmp_path / "code")
+    (tmp_path / "code" / "src").mkdir(parents=True)
+    assert results.commit() is None
+    model = tmp_path / "code" / "src" / "model.py"
+    model.write_text("a = 1")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    clean = results.commit()
+    assert clean is not None
+    assert len(clean) == 40
+    (model.parent / "added.py").touch()
+    assert results.commit() == clean + "+"
+    (model.parent / "added.py").unlink()
+    model.write_text("a = 2")
+    assert results.commit() == clean + "+"

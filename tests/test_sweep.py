@@ -195,8 +195,9 @@ def test_a_table_alone_or_an_empty_plan_is_refused(run_cli: RunCli):
     ("words", "sentence"),
     [
         (["recipe.fusion.lr=1e-3,1e-4"], "2 runs for full, fisv_tes, seed 0: something else is swept too. "),
-        (["seed=-1"], "seed: input should be a whole number from 0 on, found '-1'."),
-        (["seed=abc"], "seed: input should be a whole number from 0 on, found 'abc'."),
+        (["seed=-1"], "seed: input should be a whole number from 0 to 4294967295, found '-1'."),
+        (["seed=abc"], "seed: input should be a whole number from 0 to 4294967295, found 'abc'."),
+        (["seed=4294967296"], "seed: input should be a whole number from 0 to 4294967295, found '4294967296'."),
     ],
 )
 def test_what_would_be_lost_in_a_cell_is_refused(words: list[str], sentence: str):

@@ -84,7 +84,7 @@ def protocol(settings: Mapping[str, Any]) -> str:
 
 
 def commit(result: Result) -> str:
-    """Ten digits, with `+` for code that was changed since."""
+    """Ten digits, with `+` for code that was changed or added since."""
     full = result["commit"] or "unknown"
     return full[:10] + ("+" if full.endswith("+") else "")
 

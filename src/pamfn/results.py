@@ -195,13 +195,13 @@ def flat(metrics: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 def commit() -> str | None:
-    """The commit of the code, with `+` when it was changed since; None outside a checkout."""
+    """The commit of the code, with `+` when files were changed or added since; None outside a checkout."""
     try:
         head = subprocess.run(
             ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
         ).stdout.strip()
         changed = subprocess.run(
-            ["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no", "--", "src", "conf"],
+            ["git", "-C", str(ROOT), "status", "--porcelain", "--", "src", "conf"],
             capture_output=True,
             text=True,
             check=True,

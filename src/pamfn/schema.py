@@ -10,8 +10,10 @@ Node = dict[str, Any]
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""What numpy's generators can be seeded with."""
+SEEDS = 2**32
+"""So many different seeds, from 0 on, do numpy's generators take."""
+
+Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 
 
 class Strict(BaseModel):

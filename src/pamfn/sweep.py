@@ -29,7 +29,7 @@ from pamfn.config import (
 )
 from pamfn.errors import InputError
 from pamfn.finished import Kind, every_run, finished, locate, readable, wanted
-from pamfn.schema import Config, Table
+from pamfn.schema import SEEDS, Config, Table
 from pamfn.store import Run
 
 
@@ -196,8 +196,8 @@ def settings_of(overrides: Sequence[str]) -> Config:
 def seed_of(word: str) -> int:
     """`seed=3`: 3."""
     number = word.partition("=")[2]
-    if not number.isdecimal():
-        raise InputError(f"seed: input should be a whole number from 0 on, found {number!r}.")
+    if not number.isdecimal() or int(number) >= SEEDS:
+        raise InputError(f"seed: input should be a whole number from 0 to {SEEDS - 1}, found {number!r}.")
     return int(number)
 
 
