@@ -669,12 +669,12 @@ def result(run: Run) -> dict[str, Any]:
 def test_eight_videos_are_learned_by_heart(name: str, job: Job):
     from pamfn.evaluate import configuration, rescored
 
-    quicker = ["recipe.baseline.epochs=100", "recipe.baseline.optimizer=adamw", "recipe.baseline.lr=0.01"]
+    quicker = ["recipe.baseline.epochs=120", "recipe.baseline.optimizer=adamw", "recipe.baseline.lr=0.01"]
     learned = pipeline.run_job(
         job(name, *quicker, "recipe.baseline.schedule=cosine", "recipe.baseline.head_lr_scale=1.0")
     )
     scored = rescored(configuration(result(learned), None, None, None), learned.path, "train", "last")
-    assert scored["pearson"] > 0.98
+    assert scored["pearson"] > 0.99
 
 
 @pytest.mark.parametrize("name", [*SETTINGS, "svr"])
