@@ -7,6 +7,7 @@ that was interrupted goes on; two processes that want the same one do not train 
 import json
 import logging
 import math
+import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -337,15 +339,21 @@ def scored(config: Config, folder: Path, weights: str, data: VideoSplits, split:
 
 
 def trainer_of(config: Config, **arguments: Any) -> L.Trainer:
-    """The configured Trainer, quiet, with what the pipeline gives it."""
+    """The configured Trainer, quiet, with what the pipeline gives it.
+
+    Under SLURM Lightning would save on its own what it is told to requeue (`hpc_ckpt_*`), and load the newest such file
+    of its root folder into every later fit and validation: of whatever run it is. So it is told of no cluster, and has
+    no folder.
+    """
     return build(
         config.trainer,
+        plugins=[LightningEnvironment()],
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,  # nothing is logged within an epoch; this only avoids a warning
-        default_root_dir=config.paths.output_dir,
+        default_root_dir=os.devnull,
         **arguments,
     )
 
@@ -357,6 +365,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # its own use of torch's pytree
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")  # fixed branches are
+    warnings.filterwarnings("ignore", message="The `srun` command is available")  # a job here is one process
     logging.captureWarnings(True)
 
 
@@ -373,7 +382,10 @@ def check_writable(output_dir: Path) -> None:
 
 def prepare(config: Config) -> None:
     """What comes before any training."""
-    check_writable(Path(config.paths.output_dir))
+    output_dir = Path(config.paths.output_dir)
+    check_writable(output_dir)
+    for stray in sorted(output_dir.glob("hpc_ckpt_*")):
+        log.warning("%s is not read: Lightning wrote it under SLURM, of whatever run. It can be removed.", stray)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
 
