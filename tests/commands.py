@@ -39,7 +39,8 @@ def perform(words: list[str], folder: str, environment: Mapping[str, str], files
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = list(words)
+    sys.argv = ["-m", *words[1:]]  # as `python -m` has it while it looks for the module
+    sys.path.insert(0, folder)
     atexit._clear()  # what the libraries would tidy up is the server's
     try:
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)

@@ -1,10 +1,13 @@
-"""Small trainings that several test files look at: made once, never changed."""
+"""Small trainings that several test files look at: made once, never changed. What a result.json holds."""
 
+import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from composed import SMALL
 from conftest import WIDTHS
+from pamfn.finished import ARCHIVE
 from pamfn.pipeline import run_job
 from pamfn.sweep import Job, sweep_of
 
@@ -27,3 +30,10 @@ def trained(table: str, row: str, data: Path, folder: Path) -> Job:
     (job,) = sweep_of(table, [*settings(data, folder), row]).jobs
     run_job(job.config)
     return job
+
+
+def result_like(**changes: Any) -> dict[str, Any]:
+    """The content of a whole result.json, that of an archived branch, with changes."""
+    file = sorted(ARCHIVE.glob("branch/fisv_tes-rgb-seed0-*/result.json"))[0]
+    content = json.loads(file.read_text(encoding="utf-8"))
+    return {k: v for k, v in content.items() if k not in ("schema", "digest")} | changes

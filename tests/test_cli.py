@@ -167,10 +167,12 @@ def test_a_stored_null_is_another_number_than_one_computed_now(
     monkeypatch.setattr(evaluate, "with_weights", lambda run: result)
     monkeypatch.setattr(evaluate, "configuration", lambda *_: None)
     monkeypatch.setattr(evaluate, "rescored", lambda *_: now)
+    monkeypatch.setattr(evaluate, "changed_data", lambda *_: ["FISV/test.txt"])
     assert evaluate.evaluate(tmp_path, "test", "selected", None, None, None) == ["srcc", "mse"]
     told = capsys.readouterr().out
     assert "  srcc     0.500000   stored nan   DIFFERENT\n" in told
     assert "  new      1.000000\n" in told
+    assert told.endswith("The data are others than the run was scored on: FISV/test.txt changed since.\n")
 
 
 def test_a_misspelt_key_is_one_sentence_and_several_are_a_list(refused: Ended):

@@ -253,6 +253,19 @@ def test_what_the_pipeline_gives_itself_cannot_be_set(argument: str):
         ("modalities=[]", "modalities: choose at least one of rgb, flow, audio."),
         ("features.touch.width=3", "features.touch.extractor: missing, and it has no default."),
         ("features.rgb.width=0", "features.rgb.width: input should be greater than 0, found 0."),
+        ("threads=100000", "threads: input should be less than or equal to 1024, found 100000."),
+        ("recipe.branch.lr=inf", "recipe.branch.lr: expected a finite number, found inf."),
+        ("recipe.fusion.weight_decay=inf", "recipe.fusion.weight_decay: expected a finite number, found inf."),
+        ("data.max_score=inf", "data.max_score: expected a finite number, found inf."),
+        ("model.initial_temperature=inf", "model.initial_temperature: "),
+        ("data.name=../../x", "data.name: expected up to 100 letters, digits, blanks and . _ + - that begin with"),
+        ("data.name=a/b", "data.name: expected up to 100 letters"),
+        ("data.name='$x$'", "data.name: expected up to 100 letters"),
+        ("features.rgb.extractor=../x", "features.rgb.extractor: value error, expected up to 100 letters"),
+        ("trainer.precision=64", "trainer.precision: found 64; networks here are trained in 32-true "),
+        ("model._target_=torch.hub.load", "model._target_: 'torch.hub.load' is a function, and no subclass of torch."),
+        ("data._target_=pamfn.models.PAMFN", "data._target_: 'pamfn.models.PAMFN' is a class, and no subclass of "),
+        ("trainer._target_=pamfn.models.PAMFN", "trainer._target_: 'pamfn.models.PAMFN' is a class, and no "),
         ("threads=0", "threads: input should be greater than 0, found 0."),
         ("~data.score", "data.score: missing, and it has no default."),
         ("~recipe.fusion.lr", "recipe.fusion.lr: missing, and it has no default."),
@@ -360,6 +373,7 @@ EITHER = {
     "protocol.holdout": 0.1,
     "protocol.refit": True,
     "trainer.precision": "bf16-mixed",
+    "threads": None,  # as many as there are: sums in another order
 }
 FUSION = {
     "features.audio.extractor": "MAST",
@@ -376,7 +390,6 @@ NEITHER = {
     "paths.output_dir": "there",
     "logger.wandb": False,
     "logger.tags": ["mine"],
-    "threads": None,
     "resume_seconds": 5.0,
     "trainer.accelerator": "cpu",
 }
@@ -385,6 +398,12 @@ NEITHER = {
 def test_what_decides_the_numbers_of_a_branch_names_it_and_the_fused_network():
     runs = [changed(), *(changed(place, value) for place, value in EITHER.items())]
     assert len({branch(run) for run in runs}) == len({fusion(run) for run in runs}) == len(runs)
+
+
+def test_one_thread_is_not_said_and_any_other_number_is():
+    names = {threads: branch(changed("threads", threads)) for threads in (1, 2, 4, None)}
+    assert names[1] == branch(changed())
+    assert len(set(names.values())) == 4
 
 
 def test_what_concerns_the_fusion_alone_leaves_the_branches_as_they_are():

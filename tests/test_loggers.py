@@ -68,6 +68,15 @@ def test_a_run_says_which_network_it_is(networks: dict[str, tuple[Run, Records]]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
+def test_the_configuration_stays_that_of_the_training(networks: dict[str, tuple[Run, Records]], network: str):
+    run, found = networks[network]
+    config = merged([*(started["config"] for started in found["run"]), *found.get("config", [])])
+    result = run.result() or {}
+    assert {key: config[key] for key in result["config"]} == result["config"]
+    assert not set(config) & {"lr", "optimizer", "epochs", "splits"}  # of the module that only scores
+
+
+@pytest.mark.parametrize("network", NETWORKS)
 def test_a_run_holds_the_curves_and_nothing_after_them(networks: dict[str, tuple[Run, Records]], network: str):
     run, found = networks[network]
     header, *rows = [line.split(",") for line in run.file("curves.csv").read_text().splitlines()]
@@ -83,7 +92,12 @@ def test_a_run_ends_with_its_metrics_plots_and_predictions(networks: dict[str, t
     summary = merged(found["summary"])
     for protocol, metrics in result["metrics"].items():
         for name, value in metrics.items():
-            assert summary[f"{protocol}/{name}"] == pytest.approx(value)
+            assert summary[f"protocol/{protocol}/{name}"] == pytest.approx(value)
+    assert {k: summary[f"reported/{k}"] for k in ("srcc", "mae")} == pytest.approx(
+        {k: result["metrics"]["holdout"][k] for k in ("srcc", "mae")}
+    )
+    last = [item["item"] for item in found["history"] if "holdout/srcc" in item["item"]][-1]
+    assert summary["holdout/srcc"] == last["holdout/srcc"]  # one meaning: the curve of the held-out videos
     (folder,) = run.path.glob("wandb/offline-run-*/files")
     for plot in ("predictions", "curves"):
         assert (folder / summary[f"plots/{plot}.path"]).read_bytes() == run.file(f"{plot}.png").read_bytes()

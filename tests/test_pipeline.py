@@ -439,13 +439,12 @@ def test_an_interrupted_command_leaves_nothing_half_written_and_goes_on(tmp_path
 
 
 def test_a_full_disk_ends_with_a_sentence_and_nothing_half_written(tmp_path, monkeypatch):
-    from pamfn.training import callbacks
-
-    def no_space(tensors, file):
-        Path(file).write_bytes(b"half")
+    def no_space(file, content):
+        with file.open("wb") as opened:
+            opened.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(callbacks, "save_file", no_space)
+    monkeypatch.setattr(Path, "write_bytes", no_space)
     with pytest.raises(InputError, match="no space left to write"):
         run(small(tmp_path, "modalities=[rgb]"))
     assert [p.name for p in (tmp_path / "runs").rglob("*") if p.is_file() and p.name != ".lock"] == []

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from finished_runs import result_like
 from pamfn.errors import InputError
 from pamfn.store import Run, cannot_write, digest, find, whole, write_text
 
@@ -91,14 +92,14 @@ def test_permissions_are_told_in_the_words_of_the_system(tmp_path: Path):
 def test_json_has_null_where_there_is_no_number(tmp_path: Path):
     content = {"a": math.nan, "b": [1.5, math.nan, {"c": (math.inf, -math.inf)}], "d": "nan", "e": None, "f": 3}
     run = Run(tmp_path)
-    run.write_result(content)
+    run.write_result(result_like(**content))
 
     def refuse(constant: str) -> None:
         pytest.fail(f"{constant} is not JSON")
 
     read = json.loads(run.file("result.json").read_text(), parse_constant=refuse)
     assert read == run.result()
-    assert {k: v for k, v in read.items() if k not in ("schema", "digest")} == {
+    assert {k: read[k] for k in content} == {
         "a": None,
         "b": [1.5, None, {"c": [None, None]}],
         "d": "nan",
@@ -111,8 +112,9 @@ def test_a_run_has_a_result_once_it_is_finished(tmp_path: Path):
     run = find(tmp_path, "branch", "fisv_tes-rgb-seed0", "0123456789")
     assert run.path == tmp_path / "branch" / "fisv_tes-rgb-seed0-0123456789"
     assert run.result() is None
-    run.write_result({"metrics": {}})
-    assert run.result() == {"metrics": {}, "schema": 1, "digest": digest({"metrics": {}, "schema": 1})}
+    run.write_result(result_like(seed=3))
+    written = result_like(seed=3) | {"schema": 1}
+    assert run.result() == {**written, "digest": digest(written)}
 
 
 def test_a_result_that_was_changed_by_hand_is_refused(tmp_path: Path):

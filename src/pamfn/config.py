@@ -4,10 +4,12 @@
 imports torch.
 """
 
+import math
 import os
 import sys
+import traceback
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ from pydantic import ValidationError
 
 from pamfn.errors import InputError
 from pamfn.fitting import problems_of_model, problems_of_task
-from pamfn.schema import Config
-from pamfn.targets import problems_of_node, told
+from pamfn.schema import Config, problem_of_name
+from pamfn.targets import is_ours, problems_of_node, told
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
 EXPERIMENTS = ROOT / "experiments"
+PRECISIONS = ("32", "32-true", "bf16-mixed")
 OTHER_TASK = ", which methods that score whole videos need: for highlights choose model=pamfn_clips, umt_clips, ..."
 
 
@@ -47,29 +50,46 @@ def parsed(plain: Any) -> Config:
         config = Config.model_validate(plain)
     except ValidationError as error:
         raise InputError(told(error, Config, "")) from error
-    problems = impossible(config)
+    problems = [*problems_of_numbers(plain), *impossible(config)]
     if problems:
         raise InputError(problems)
     return config
 
 
-def checked(raw: DictConfig | Mapping[str, Any]) -> Config:
+def checked(raw: DictConfig | Mapping[str, Any], trusted: Collection[str] | None = None) -> Config:
     """The configuration, typed throughout.
+
+    Classes of other packages are imported after everything else was found right; with `trusted`, as for what comes
+    with a run folder, of these packages alone.
 
     Raises:
         InputError: with one sentence for every misspelt key, wrong type and impossible choice.
     """
     plain = resolved(raw)
     nodes = {place: plain.get(place) for place in ("data", "model", "trainer")}
-    problems = [p for place, node in nodes.items() if isinstance(node, dict) for p in problems_of_node(node, place)]
-    problems += problems_of_model(plain) + problems_of_task(plain)
+    classes = {place: node for place, node in nodes.items() if isinstance(node, dict)}
+    ours = all(map(is_ours, classes.values()))
+    problems = [p for place, node in classes.items() if is_ours(node) for p in problems_of_node(node, place)]
+    if ours:
+        problems += problems_of_model(plain) + problems_of_task(plain)
     try:
         config = parsed(plain)
     except InputError as error:
         raise InputError([*error.problems, *problems]) from error
+    if not problems and not ours:
+        problems = [p for place, node in classes.items() for p in problems_of_node(node, place, trusted)]
+        problems = problems or [*problems_of_model(plain), *problems_of_task(plain)]
     if problems:
         raise InputError(problems)
     return config
+
+
+def problems_of_numbers(value: Any, place: str = "") -> list[str]:
+    """A sentence for every number that is not finite: it could be stored as null only, and never read again."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return [f"{place}: expected a finite number, found {value}."]
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [p for key, part in parts for p in problems_of_numbers(part, f"{place}.{key}".lstrip("."))]
 
 
 def impossible(config: Config) -> list[str]:
@@ -107,10 +127,20 @@ def impossible(config: Config) -> list[str]:
             f"compile: {config.data.get('name')} is trained on whole videos, and nearly every step would be of a "
             "length that was not compiled for: leave it out."
         )
+    problems += [
+        f"data.{key}: {error}, found {config.data[key]!r}."
+        for key in ("name", "dataset")
+        if isinstance(config.data.get(key), str) and (error := problem_of_name(config.data[key]))
+    ]
     if str(config.trainer.get("precision")) in ("16", "16-mixed", "16-true"):
         problems.append("trainer.precision: float16 would need scaled losses; choose 32-true or bf16-mixed.")
-    if str(config.trainer.get("precision")) in ("bf16", "bf16-true", "transformer-engine"):
+    elif str(config.trainer.get("precision")) in ("bf16", "bf16-true", "transformer-engine"):
         problems.append("trainer.precision: weights in bfloat16 would lose small steps; choose 32-true or bf16-mixed.")
+    elif str(config.trainer.get("precision", "32")) not in PRECISIONS:
+        problems.append(
+            f"trainer.precision: found {config.trainer['precision']!r}; networks here are trained in 32-true (features "
+            "are float32 at most) or bf16-mixed."
+        )
     if config.trainer.get("devices", 1) != 1:
         problems.append("trainer.devices: networks of this size train on one device; run jobs side by side instead.")
     return problems
@@ -200,6 +230,8 @@ def let_checked_refuse(arguments: list[str], table: str = "") -> list[str]:
 
     What replaces a setting that `table` sweeps is spelt as the table spells it, else Hydra would sweep over both.
     """
+    if any(word in ("--shell-completion", "-sc") for word in arguments):  # `install=bash` is no setting
+        return arguments
     groups = {p.name for p in (*CONF.iterdir(), *EXPERIMENTS.iterdir()) if p.is_dir()}
     file = EXPERIMENTS / "table" / f"{table}.yaml"
     swept = OmegaConf.load(file).hydra.sweeper.params if table and file.exists() else {}
@@ -229,7 +261,8 @@ def traceback_wanted() -> bool:
 def refuse(error: InputError) -> typing.NoReturn:
     """Ends the process with the sentences of a mistake."""
     if traceback_wanted():
-        raise error
+        traceback.print_exception(error)
+        raise SystemExit(1)
     print(
         f"error: {error}" if len(error.problems) == 1 else "errors:\n  " + "\n  ".join(error.problems), file=sys.stderr
     )

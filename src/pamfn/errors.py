@@ -15,7 +15,7 @@ class InputError(Exception):
 
 
 class DivergedError(InputError):
-    """The loss of a training is no number any more: to go on from where it was saved would end the same."""
+    """Losses or predictions are no finite numbers any more: to go on from where it was saved would end the same."""
 
 
 class TerminatedError(InputError):

@@ -2,11 +2,13 @@
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pamfn import config
 from pamfn.errors import InputError
+from pamfn.finished import changed_data
 from pamfn.store import Run
 
 TOLERANCE = 1e-5
@@ -21,6 +23,7 @@ def main() -> None:
     parser.add_argument("--data-dir", help="where the data is now (default: where the run read it)")
     parser.add_argument("--decoding", choices=["argmax", "sample", "mean"], help="another decision rule than the run's")
     parser.add_argument("--samples", type=int, help="how many samples the decoding `mean` averages")
+    add_trust(parser)
     arguments = parser.parse_args()
     config.register()
     try:
@@ -30,12 +33,29 @@ def main() -> None:
     raise SystemExit(1 if different else 0)
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """The option that lets a run's classes come from other packages."""
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="import classes that the run names from this package too, which runs its code; may be repeated",
+    )
+
+
 def evaluate(
-    run: Path, split: str, weights: str, data_dir: str | None, decoding: str | None, samples: int | None
+    run: Path,
+    split: str,
+    weights: str,
+    data_dir: str | None,
+    decoding: str | None,
+    samples: int | None,
+    trust: Sequence[str] = (),
 ) -> list[str]:
     """Prints the metrics beside the stored ones, and returns the names of those that differ."""
     result = with_weights(run)
-    settings = configuration(result, data_dir, decoding, samples)
+    settings = configuration(result, data_dir, decoding, samples, trust)
     metrics = rescored(settings, run, split, weights)
     stored = stored_metrics(result, split, weights, unchanged=decoding is None and samples is None)
     print(f"{result['name']}, {'+'.join(result['modalities'])}, seed {result['seed']}: {split}, {weights} weights")
@@ -51,6 +71,8 @@ def evaluate(
         print(f"  {name:<8} {value:.6f}{told}")
     if different:
         print(f"{', '.join(different)} differ from what {run / 'result.json'} says.")
+        if changed := changed_data(settings, result):
+            print(f"The data are others than the run was scored on: {', '.join(changed)} changed since.")
     return different
 
 
@@ -80,12 +102,14 @@ def with_weights(folder: Path) -> dict[str, Any]:
 
 
 def configuration(
-    result: dict[str, Any], data_dir: str | None, decoding: str | None, samples: int | None
+    result: dict[str, Any], data_dir: str | None, decoding: str | None, samples: int | None, trust: Sequence[str] = ()
 ) -> config.Config:
     """The run's own configuration, with what was asked to be different.
 
+    trust: packages besides this one that the run's classes may come from.
+
     Raises:
-        InputError: when the run's network cannot be scored that way.
+        InputError: when the run's network cannot be scored that way, or names code that is not trusted.
     """
     raw = dict(result["config"])
     raw["modalities"] = result["modalities"]
@@ -97,7 +121,7 @@ def configuration(
     if asked and result["kind"] in ("branch", "baseline"):
         raise InputError("--decoding and --samples: this network decides nothing; give a fused run.")
     raw["model"] = {**raw["model"], **asked}
-    settings = config.checked(raw)
+    settings = config.checked(raw, trust)
     if samples is not None:
         refuse_samples(samples, settings.model.get("decoding", "argmax"))
     return settings

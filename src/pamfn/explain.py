@@ -1,5 +1,6 @@
 """What a fused network decided and attended to, video by video: the numbers behind the paper's Figures 5, 7 and 8."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,12 +114,12 @@ class Explanation:
         return video.stages[number - 1]
 
 
-def explain(folder: Path, split: str = "test", data_dir: str | None = None) -> Explanation:
+def explain(folder: Path, split: str = "test", data_dir: str | None = None, trust: Sequence[str] = ()) -> Explanation:
     """Runs a finished fused network, with its selected weights, over a split's whole videos.
 
     Decisions are the most likely ones (argmax of the logits), and `predicted` is the score that follows from them,
     however the run decodes. Everything is computed in float32. `data_dir`: where the data is now (default: where the
-    run read it).
+    run read it). trust: packages besides this one that the run's classes may come from.
 
     Raises:
         InputError: when the run is not finished, has no weights or no stages, or its protocol has no such split.
@@ -126,7 +127,7 @@ def explain(folder: Path, split: str = "test", data_dir: str | None = None) -> E
     result = fused(folder)
     if not has_weights(folder):
         raise InputError(f"{folder} has no weights (archived runs keep none). Train it again to explain it.")
-    settings = configuration(result, data_dir, None, None)
+    settings = configuration(result, data_dir, None, None, trust)
     data = data_module(settings)
     if not isinstance(data, ScoreDataModule):
         raise InputError(f"{folder} finds highlights: `python -m pamfn.predict` draws their scores over time.")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pamfn import config
 from pamfn.errors import InputError
-from pamfn.evaluate import configuration, with_weights
+from pamfn.evaluate import add_trust, configuration, with_weights
 from pamfn.store import whole
 
 OPSET = 20
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--weights", choices=["selected", "last"], default="selected")
     parser.add_argument("--data-dir", help="where the data is now (default: where the run read it)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="an .onnx file to write (default: RUN/model.onnx)")
+    add_trust(parser)
     arguments = parser.parse_args()
     config.register()
     try:
@@ -44,7 +45,7 @@ def main() -> None:
         config.refuse(error)
 
 
-def export(run: Path, weights: str, data_dir: str | None, output: Path | None) -> Path:
+def export(run: Path, weights: str, data_dir: str | None, output: Path | None, trust: Sequence[str] = ()) -> Path:
     """Writes the network's scores as an ONNX model and says how it compares; the path of the file.
 
     A file from an export before is replaced.
@@ -56,7 +57,7 @@ def export(run: Path, weights: str, data_dir: str | None, output: Path | None) -
     result = with_weights(run)
     output = output or run / "model.onnx"
     refuse_output(output)
-    settings = configuration(result, data_dir, None, None)
+    settings = configuration(result, data_dir, None, None, trust)
     refuse_without_onnx()
 
     import torch

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import re
 import shlex
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,30 @@ def record(error: Exception) -> None:
     command = f"python -m pamfn.train {shlex.join(['-m', *hydra.overrides.task])}"
     file = Path(os.environ[FOLDER]) / f"{int(hydra.job.num):04d}.log"
     write_text(file, f"{command}\n\n{''.join(traceback.format_exception(error))}")
-    said = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-    log.error("error: %s", said)
+    try:
+        log.error("error: %s", foreseen(error, hydra.overrides.task))
+    except Exception:
+        log.exception("error")
+
+
+def foreseen(error: Exception, words: Sequence[str]) -> InputError:
+    """An error as a sentence; one that nobody foresaw with the settings that may have caused it.
+
+    These are the words of the command line whose value or last name stands in the error, or all of them.
+
+    Raises:
+        Exception: the error itself when it came in training: that is no mistake in what was asked, but a fault.
+    """
+    if isinstance(error, InputError):
+        return error
+    if hasattr(error, "__notes__"):
+        raise error
+    said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}".removesuffix(": ").removesuffix(".")
+    given = {word: word.lstrip("+~").partition("=") for word in words if "=" in word}
+    parts = set(re.split(r"[\s'\"(),=]+", said))
+    near = [word for word, (key, _, value) in given.items() if {key.rpartition(".")[2], value} & parts]
+    told = f" It may come from {', '.join(near or given)}." if given else ""
+    return InputError(f"{said}.{told} PAMFN_TRACEBACK=1 shows where in the code it was noticed.")
 
 
 def told() -> int:

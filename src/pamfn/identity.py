@@ -47,7 +47,8 @@ def evaluation_identity(config: Config) -> Node:
 
 def shared_identity(config: Config) -> Node:
     precision = config.trainer.get("precision", "32-true")
-    return {"protocol": config.protocol.model_dump(), "seed": config.seed, "precision": str(precision)}
+    threads = {} if config.threads == 1 else {"threads": config.threads}  # sums in another order: other last digits
+    return {"protocol": config.protocol.model_dump(), "seed": config.seed, "precision": str(precision), **threads}
 
 
 def fingerprint(identity: Node) -> str:

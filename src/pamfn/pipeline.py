@@ -8,10 +8,11 @@ import json
 import logging
 import math
 import os
+import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,21 +20,22 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 from pamfn.data.splits import VideoSplits
 from pamfn.data.videos import WholeVideos
 from pamfn.errors import InputError, TerminatedError
+from pamfn.files import regular
 from pamfn.finished import Kind, locate, refuse_changed_data, wanted
 from pamfn.results import Trained, data_files, predictions_of, record_missing, record_result
 from pamfn.schema import BaselineRecipe, Config, StageRecipe
 from pamfn.store import Run, cannot_write
 from pamfn.targets import build, target
-from pamfn.training.callbacks import Progress, Record, ResumePoint, write_weights
+from pamfn.training.callbacks import Progress, Record, ResumeFile, ResumePoint, write_weights
 from pamfn.training.decisions import decision_counts
 from pamfn.training.latency import inference_ms
 from pamfn.training.loggers import open_logger
@@ -95,34 +97,78 @@ def build_network(
     if kind == "branch":
         return built[modalities[0]]
     for modality, folder in (branches or {}).items():
-        built[modality].load_state_dict(load_file(folder / "selected.safetensors"))
+        load_weights(built[modality], folder / "selected.safetensors")
     return build(config.model, branches=built)
 
 
+def load_weights(network: nn.Module, file: Path) -> None:
+    """Gives a network the weights of a file.
+
+    Raises:
+        InputError: when the file is missing, damaged, or of another network.
+    """
+    refuse_other_weights(network, file)
+    network.load_state_dict(load_file(file))
+
+
+def refuse_other_weights(network: nn.Module, file: Path) -> None:
+    """Refuses a file of weights whose names and shapes are not those of a network, which may be on the meta device."""
+    own = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+    try:
+        with safe_open(regular(file), framework="pt") as stored:
+            shapes = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise InputError(f"no weights: looked for {file}. Bring them back, or train the run again.") from error
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{file} is damaged ({error}). Bring it back, or train the run again.") from error
+    apart = sorted(name for name in own | shapes if own.get(name) != shapes.get(name))
+    if apart:
+        told = ", ".join(f"{name}: {shapes.get(name)} and not {own.get(name)}" for name in apart[:3])
+        raise InputError(f"{file} is of another network ({told}). Bring back the run's own, or train it again.")
+
+
 def load_network(config: Config, folder: Path, weights: str = "selected") -> nn.Module:
-    """The network of a finished run, with its `selected` or `last` weights."""
+    """The network of a finished run, with its `selected` or `last` weights.
+
+    Nothing as large as the settings say is made before a file of that size was found.
+    """
     result = Run(folder).finished()
+    file = folder / f"{weights}.safetensors"
+    refuse_other_weights(sketch(config, result["kind"], result["modalities"]), file)
     network = build_network(config, result["kind"], result["modalities"])
-    network.load_state_dict(load_file(folder / f"{weights}.safetensors"))
+    load_weights(network, file)
     return network
+
+
+def sketch(config: Config, kind: Kind, modalities: Sequence[str]) -> nn.Module:
+    """The network on the meta device, without any memory of its own.
+
+    Raises:
+        InputError: when the settings do not make one.
+    """
+    try:
+        with torch.device("meta"):
+            return build_network(config, kind, modalities)
+    except InputError:
+        raise
+    except Exception as error:  # a class of one's own may raise anything
+        raise InputError(f"model: cannot be built with these settings: {error or type(error).__name__}.") from error
 
 
 def check_buildable(config: Config, kind: Kind, modalities: Sequence[str]) -> None:
     """Refuses numbers that the network or the trainer cannot be built with, before any data is read."""
-    recipe, shortest, place = getattr(config.recipe, kind), min_segments(config), "model"
+    recipe, shortest = getattr(config.recipe, kind), min_segments(config)
     refuse_early_drops(recipe)
     own = getattr(recipe, "crop", None)
     crop = config.data.get("crop") if own is None else own
     if crop is not None and crop < shortest:
         place_of_crop = "data.crop" if own is None else f"recipe.{kind}.crop"
         raise InputError(f"{place_of_crop}: the network needs {shortest} segments or more, not {crop}.")
+    network = sketch(config, kind, modalities)
     try:
-        with torch.device("meta"):
-            network = build_network(config, kind, modalities)
-        place = "trainer"
         trainer_of(config, logger=False)
-    except (ValueError, ArithmeticError, RuntimeError, MisconfigurationException) as error:
-        raise InputError(f"{place}: cannot be built with these settings: {error}.") from error
+    except Exception as error:  # whatever Lightning says of settings that it does not take
+        raise InputError(f"trainer: cannot be built with these settings: {error or type(error).__name__}.") from error
     if getattr(recipe, "head_lr_scale", 1.0) != 1.0 and not hasattr(network, "head_parameters"):
         raise InputError(
             f"recipe.{kind}.head_lr_scale: all of this network learns at one rate, not its head at "
@@ -162,6 +208,7 @@ class Pipeline:
             refuse_changed_data(self.config, run, result)
         else:
             fused = self.network("fusion", modalities)
+            self.data.prepare_data()
             self.data.setup()
             given = self.config.available or []
             data = self.data.only(modalities).without([m for m in modalities if m not in given])
@@ -183,6 +230,7 @@ class Pipeline:
         result = run.result()
         if result is None:
             check_buildable(self.config, kind, modalities)
+            self.data.prepare_data()
             self.data.setup()
             epochs = self.epochs(kind, modalities)
             pretrained = kind == "fusion" and self.config.recipe.stages == 2
@@ -195,6 +243,7 @@ class Pipeline:
                 if result is None:
                     fit(self.config, run, kind, self.data.only(modalities), epochs=epochs, branches=branches)
                     return run
+        run.tidy()
         refuse_changed_data(self.config, run, result)
         if self.data.splits:  # read for a network that is to be trained on top
             refuse_other_videos(run, result, self.data.only(modalities))
@@ -223,37 +272,76 @@ def fit(config: Config, run: Run, kind: Kind, data: VideoSplits, *, epochs: int,
     settings |= {"keep_gib": config.keep_maps_gib, "compiled": config.compile}
     module = module_for(data, network, seed=config.seed, **settings)
     record = Record(run, None if config.protocol.refit else config.protocol.select)
+    point = ResumePoint(run, [record], config.resume_seconds, data_files(data, modalities))
     title = f"{kind} {data.task} {'+'.join(modalities)} seed {config.seed}"
     with logger_of(config, run, kind, data) as logger:
         trainer = trainer_of(
             config,
-            callbacks=[
-                record,
-                ResumePoint(run, [record], config.resume_seconds, data_files(data, modalities)),
-                Progress(title, [record], data.evaluated),
-            ],
+            callbacks=[record, point, Progress(title, [record], data.evaluated)],
             max_epochs=epochs,
             gradient_clip_val=recipe.clip,
             logger=logger or False,
         )
-        train(trainer, module, data, title, run.file("resume.ckpt"))
+        train(trainer, module, data, title, point)
         write_weights(run, "last.safetensors", network.state_dict())
         conclude(run, Training(config, kind, record, started, branches), data, network, trainer, logger)
-    run.file("resume.ckpt").unlink(missing_ok=True)
+    point.file.unlink(missing_ok=True)
 
 
-def train(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule, title: str, resume: Path) -> None:
+def train(
+    trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule, title: str, point: ResumePoint
+) -> None:
     """Lightning's fit, from the resume point on if there is one.
 
     Raises:
+        InputError: when the resume point is not one of this training, or memory does not suffice.
         TerminatedError: when the process is asked to end.
     """
-    if resume.exists():
-        log.info("%s: going on from %s", title, resume)
+    resumes = regular(point.file).exists()
+    if resumes:
+        log.info("%s: going on from %s", title, point.file)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=resume if resume.exists() else None, weights_only=True)
+        with stopping(title):
+            trainer.fit(module, datamodule=data, ckpt_path=point.file if resumes else None, weights_only=True)
+    except InputError:
+        raise
+    except Exception as error:
+        if lacks_memory(error):
+            raise InputError(
+                f"{title}: not enough memory ({first_line(error)}). Lower the recipe's batch_size, or data.crop."
+            ) from error
+        if resumes and not point.began:
+            raise InputError(
+                f"{point.file} is damaged or of another training ({first_line(error)}). "
+                "Remove it to begin this training again."
+            ) from error
+        if point.began:
+            error.add_note(f"in epoch {trainer.current_epoch + 1} of {title}")
+        raise
+
+
+@contextmanager
+def stopping(title: str) -> Iterator[None]:
+    """What Lightning makes of a request to end, as it is said here.
+
+    Raises:
+        TerminatedError: on SIGTERM. KeyboardInterrupt: on Ctrl-C.
+    """
+    try:
+        yield
     except SIGTERMException as error:  # left alone, it would end the process as if all were well
         raise TerminatedError(f"{title}: terminated. The same command goes on from the last saved epoch.") from error
+    except SystemExit as error:  # what Lightning turns Ctrl-C into
+        raise KeyboardInterrupt from error
+
+
+def first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error says that memory does not suffice; torch has no class for it on a CPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 @dataclass(frozen=True)
@@ -276,7 +364,7 @@ def conclude(
     module = module_for(data, network, seed=training.config.seed, epochs=1)
     predictions, decisions = {}, None
     for weights in ("selected", "last"):
-        network.load_state_dict(load_file(run.file(f"{weights}.safetensors")))
+        load_weights(network, run.file(f"{weights}.safetensors"))
         predictions[weights] = predictions_of(trainer, module, data)
         decisions = decisions or decision_counts(network, WholeVideos(data.splits["test"], batch_size=16))
     trained = Trained(
@@ -334,7 +422,8 @@ def scored(config: Config, folder: Path, weights: str, data: VideoSplits, split:
     """What a finished run's stored weights predict for a split."""
     data.evaluated = [split]
     module = module_for(data, load_network(config, folder, weights), seed=config.seed, epochs=1)
-    trainer_of(config, logger=False).validate(module, datamodule=data, verbose=False)
+    with stopping(f"scoring {folder}"):
+        trainer_of(config, logger=False).validate(module, datamodule=data, verbose=False)
     return module.predicted(data, split)
 
 
@@ -347,7 +436,8 @@ def trainer_of(config: Config, **arguments: Any) -> L.Trainer:
     """
     return build(
         config.trainer,
-        plugins=[LightningEnvironment()],
+        plugins=[LightningEnvironment(), ResumeFile()],
+        enable_autolog_hparams=False,  # the module that scores would overwrite W&B's record of the training
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
@@ -373,9 +463,7 @@ def check_writable(output_dir: Path) -> None:
     """Refuses an output folder that cannot be written, before anything is read."""
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
-        probe = output_dir / ".writable"
-        probe.touch()
-        probe.unlink(missing_ok=True)
+        tempfile.TemporaryFile(dir=output_dir).close()
     except OSError as error:
         raise cannot_write(output_dir, error) from error
 

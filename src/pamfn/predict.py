@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pamfn import config
 from pamfn.errors import InputError
-from pamfn.evaluate import configuration, with_weights
+from pamfn.evaluate import add_trust, configuration, with_weights
 from pamfn.store import write_text
 
 
@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--weights", choices=["selected", "last"], default="selected")
     parser.add_argument("--data-dir", help="where the data is now (default: where the run read it)")
     parser.add_argument("--to", type=Path, help="folder for scores_SPLIT.csv and VIDEO.png (default: RUN/highlights)")
+    add_trust(parser)
     words = sys.argv[1:]
     end = words.index("--") if "--" in words else len(words)
     arguments = parser.parse_intermixed_args(words[:end])
@@ -36,7 +37,13 @@ def main() -> None:
 
 
 def predict(
-    run: Path, videos: Sequence[str], split: str, weights: str, data_dir: str | None, to: Path | None
+    run: Path,
+    videos: Sequence[str],
+    split: str,
+    weights: str,
+    data_dir: str | None,
+    to: Path | None,
+    trust: Sequence[str] = (),
 ) -> dict[str, float]:
     """Writes the scores of a split's clips and draws the named videos; the average precision of those that it drew.
 
@@ -48,7 +55,7 @@ def predict(
             raise InputError(
                 f"{video} is a folder, not a video: one run at a time, and the words behind it are videos."
             )
-    settings = configuration(with_weights(run), data_dir, None, None)
+    settings = configuration(with_weights(run), data_dir, None, None, trust)
 
     import torch
 

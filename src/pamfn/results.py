@@ -7,7 +7,8 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -90,15 +91,26 @@ def record_result(run: Run, trained: Trained, data: VideoSplits, logger: WandbLo
     reported = reported_protocol(config)
     metric = main_metric(metrics[reported])
     told = f"{title}\n{reported.replace('_', ' ')}: {NAMES[metric]} {metrics[reported][metric]:.3f}"
-    plot_test(run, trained.predictions["selected"]["test"], data, told)
+    with without_plot(run, "predictions.png"):
+        plot_test(run, trained.predictions["selected"]["test"], data, told)
     marked = {name: int(metrics[name]["epoch"]) for name in ("best_on_test", "holdout") if name in metrics}
-    plot_curves(run.file("curves.png"), trained.curves, marked, title)
+    with without_plot(run, "curves.png"):
+        plot_curves(run.file("curves.png"), trained.curves, marked, title)
     if logger is not None:
         try:
-            log_to_wandb(logger, run, metrics)
+            log_to_wandb(logger, run, metrics, reported)
         except Exception as error:  # whatever it is, the training is done and its result must not be lost
             log.warning("Weights & Biases did not take the results of %s (%r); they are in its folder", run.path, error)
     run.write_result(result_of(trained, data, metrics))
+
+
+@contextmanager
+def without_plot(run: Run, name: str) -> Iterator[None]:
+    """A plot that cannot be drawn is told of; the result that it shows is not lost for it."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("no %s of %s: it cannot be drawn (%s)", name, run.path, error or type(error).__name__)
 
 
 def result_of(trained: Trained, data: VideoSplits, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
@@ -159,7 +171,7 @@ def record_missing(
         metrics[name] = {"epoch": base["metrics"][name]["epoch"], **scores}
     write_predictions(run, predictions, data)
     if logger is not None:
-        logger.experiment.summary.update(flat(metrics))
+        logger.experiment.summary.update(flat(metrics, base["reported"]))
     described = {"kind": "missing", "available": config.available, "network": fused.path.name}
     measured = {"commit": COMMIT, "machine": machine(config), "config": config.model_dump()}
     run.write_result({**base, **described, **measured, "metrics": metrics, "decisions": None})
@@ -171,9 +183,11 @@ def data_files(data: VideoSplits, modalities: Sequence[str]) -> dict[str, str]:
     return {k: v for k, v in data.checksums.items() if not k.startswith("features/") or any(m in k for m in own)}
 
 
-def log_to_wandb(logger: WandbLogger, run: Run, metrics: dict[str, dict[str, float]]) -> None:
+def log_to_wandb(logger: WandbLogger, run: Run, metrics: dict[str, dict[str, float]], reported: str) -> None:
     """Plots, the prediction table and the metrics by protocol."""
     import wandb
+
+    plots = {f"plots/{name}": run.file(f"{name}.png") for name in ("predictions", "curves")}
 
     with run.file("predictions.csv").open(newline="", encoding="utf-8") as lines:
         rows = list(csv.reader(lines))
@@ -182,16 +196,18 @@ def log_to_wandb(logger: WandbLogger, run: Run, metrics: dict[str, dict[str, flo
             "predictions": wandb.Table(
                 columns=list[str | int](rows[0]), data=[[*r[:3], *map(float, r[3:])] for r in rows[1:]]
             ),
-            "plots/predictions": wandb.Image(str(run.file("predictions.png"))),
-            "plots/curves": wandb.Image(str(run.file("curves.png"))),
+            **{name: wandb.Image(str(plot)) for name, plot in plots.items() if plot.exists()},
         }
     )
-    logger.experiment.summary.update(flat(metrics))
+    logger.experiment.summary.update(flat(metrics, reported))
 
 
-def flat(metrics: dict[str, dict[str, float]]) -> dict[str, float]:
-    """{protocol/metric: value}."""
-    return {f"{protocol}/{name}": value for protocol, named in metrics.items() for name, value in named.items()}
+def flat(metrics: dict[str, dict[str, float]], reported: str) -> dict[str, float]:
+    """Test metrics under every protocol, and those that are reported; no key is one of the curves'."""
+    every = {
+        f"protocol/{protocol}/{name}": value for protocol, named in metrics.items() for name, value in named.items()
+    }
+    return every | {f"reported/{name}": value for name, value in metrics[reported].items()}
 
 
 def commit() -> str | None:

@@ -1,9 +1,11 @@
 """What can be chosen: the schema of the configuration, but for the arguments of its `_target_`s."""
 
 import os
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 Node = dict[str, Any]
 """A `_target_` and its arguments, checked against the target's signature."""
@@ -14,6 +16,32 @@ SEEDS = 2**32
 """So many different seeds, from 0 on, do numpy's generators take."""
 
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
+
+
+def problem_of_name(text: str) -> str | None:
+    """What keeps a text from being the name of data, of a stream or of an extractor."""
+    if re.fullmatch(r"\w[\w .+-]{0,99}", text):
+        return None
+    return "expected up to 100 letters, digits, blanks and . _ + - that begin with a letter or digit"
+
+
+def name_of(text: str) -> str:
+    if problem := problem_of_name(text):
+        raise ValueError(problem)
+    return text
+
+
+def folder_of(text: str) -> str:
+    if not re.fullmatch(r"\w[\w .+-]{0,254}", text):
+        raise ValueError("expected the name of a run's folder")
+    return text
+
+
+Name = Annotated[str, AfterValidator(name_of)]
+"""Of data, of streams and of extractors: they become parts of paths, columns and plots."""
+
+Folder = Annotated[str, AfterValidator(folder_of)]
+"""The name of a run's folder."""
 
 
 class Strict(BaseModel):
@@ -32,8 +60,8 @@ class Paths(Strict):
 class Stream(Strict):
     """One modality: the extractor in its file name and the width of its features."""
 
-    extractor: str
-    width: int = Field(gt=0)
+    extractor: Name
+    width: int = Field(gt=0, le=2**20)
 
 
 class StageRecipe(Strict):
@@ -148,13 +176,13 @@ class Config(Strict):
     table: Table | None
     modalities: list[str] | None
     available: list[str] | None
-    threads: Annotated[int, Field(gt=0)] | None
+    threads: Annotated[int, Field(gt=0, le=1024)] | None
     resume_seconds: float = Field(ge=0)
     keep_maps_gib: float = Field(default=0.0, ge=0)
     compile: bool = False
     paths: Paths
     data: Node
-    features: dict[str, Stream]
+    features: dict[Name, Stream]
     model: Node
     recipe: Recipe
     protocol: Protocol
@@ -182,3 +210,81 @@ class Config(Strict):
     def is_baseline(self) -> bool:
         """Whether the model is trained in one piece: it takes feature widths, not branches."""
         return "branch" not in self.model
+
+
+Number = float | None
+"""Of a result: null where it was not finite."""
+
+
+class Parameters(Strict):
+    total: int = Field(ge=0)
+    trained: int = Field(ge=0)
+
+
+class Machine(Strict):
+    system: str
+    python: str
+    cpu: str
+    gpu: str | None
+    threads: int = Field(gt=0)
+
+
+class Times(Strict):
+    started: str
+    training_seconds: float
+    seconds_per_epoch: float
+    epochs: int
+
+
+class Result(Strict):
+    """What result.json holds, in this version of its format.
+
+    The first runs have no `branches`, `left_out`, `labels`, `inference_ms`, `together` and `chosen`. `available` and
+    `network` are of a network scored with modalities missing.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: Name
+    kind: Literal["branch", "fusion", "missing", "baseline"]
+    modalities: Annotated[list[Name], Field(min_length=1)]
+    seed: Seed
+    reported: Literal["best_on_test", "holdout", "refit"]
+    metrics: dict[Literal["best_on_test", "last", "last10", "holdout", "refit"], dict[str, Number]]
+    branches: dict[Name, Folder] = {}
+    data_source: Literal["real", "synthetic"]
+    data_files: dict[str, str]
+    videos: dict[str, int]
+    left_out: dict[str, Any] = {}
+    labels: dict[str, Any] | None = None
+    score_range: Number
+    decisions: list[list[int]] | None
+    parameters: Parameters
+    chosen: dict[str, Any] = {}
+    commit: str | None
+    versions: dict[str, str]
+    machine: Machine
+    times: Times
+    together: list[Seed] | None = None
+    inference_ms: Number = None
+    peak_memory_mib: dict[str, float]
+    available: list[Name] | None = None
+    network: Folder | None = None
+    config: Config
+
+
+def problems_of_result(content: Mapping[str, Any]) -> list[str]:
+    """What keeps a result.json from being used: a sentence for every key that is missing or cannot be right."""
+    try:
+        result = Result.model_validate(content)
+    except ValidationError as error:
+        return [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+    needed = {result.reported, "last"} - set(result.metrics)
+    strangers = [m for m in result.modalities if m not in result.config.features]
+    problems = [f"metrics: no {name}" for name in sorted(needed)]
+    problems += [f"modalities: no {name} among config.features" for name in strangers]
+    if result.kind == "missing" and result.network is None:
+        problems.append("network: missing")
+    if result.kind == "branch" and len(result.modalities) != 1:
+        problems.append("modalities: a branch has one")
+    return problems

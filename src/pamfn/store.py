@@ -1,6 +1,8 @@
 """Results on disk: a folder a run, named by what decides its numbers; files appear whole or not at all."""
 
 import errno
+import fcntl
+import glob
 import hashlib
 import json
 import logging
@@ -8,7 +10,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,27 +18,40 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pamfn.errors import InputError
+from pamfn.files import regular
+from pamfn.schema import problems_of_result
 
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
 """Version of the format of result.json."""
 
+LARGEST_RESULT = 16 * 2**20
+"""Bytes of a result.json that is read; the largest here has seven thousand."""
+
+NAMED = 3
+"""Problems of one result that are named."""
+
+
+TEMPORARY = ".tmp"
+"""Ending of files that are being written; they begin with a dot and the name that they will get."""
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary file that takes `path`'s place if the block succeeds, and is removed if it does not.
+
+    What a killed process left of the same file is removed.
 
     Raises:
         InputError: when the file cannot be written (no space, no permission).
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
+        remove_abandoned(path.parent, path.name)
+        handle, temporary = own_temporary(path)
     except OSError as error:
         raise cannot_write(path, error) from error
-    temporary = Path(name)
     try:
         yield temporary
         temporary.chmod(0o666 & ~current_umask())
@@ -47,6 +62,26 @@ def whole(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def own_temporary(path: Path) -> tuple[int, Path]:
+    """An empty file beside `path`, locked for as long as its handle is open, which tells that its process lives."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
+        with suppress(OSError):  # a file system without locks: nothing is taken for abandoned there
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:  # else it was taken for abandoned before it was locked
+            return handle, Path(name)
+        os.close(handle)
+
+
+def remove_abandoned(folder: Path, name: str = "") -> None:
+    """Removes what processes that live no more have half-written in a folder (of one file, or of all)."""
+    for left in folder.glob(f".{glob.escape(name) or '*'}.*{TEMPORARY}"):
+        with suppress(OSError), left.open("rb") as file:  # OSError: locked by who writes it, or gone by now
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink(missing_ok=True)
 
 
 def current_umask() -> int:
@@ -62,7 +97,13 @@ def full(folder: Path) -> bool:
 
 
 def cannot_write(path: Path, error: Exception) -> InputError:
-    if getattr(error, "errno", None) == errno.ENOSPC or not isinstance(error, OSError):
+    number = getattr(error, "errno", None)
+    if number == errno.EFBIG:
+        return InputError(
+            f"{path} would be larger than files may be here (`ulimit -f`); nothing half-written was left. Raise that "
+            "limit and run the same command again: a training goes on where it stopped."
+        )
+    if number in (errno.ENOSPC, errno.EDQUOT) or not isinstance(error, OSError):
         return InputError(
             f"no space left to write {path}; nothing half-written was left. Free some, or write "
             "elsewhere, and run the same command again: a training goes on where it stopped."
@@ -106,16 +147,20 @@ class Run:
     def result(self) -> dict[str, Any] | None:
         """The run's result.json, or None while it is not finished.
 
+        All of it is checked before any of it is used (`pamfn.schema.Result`): run folders are passed around.
+
         Raises:
-            InputError: when the file is cut short, of another version, or changed since it was written.
+            InputError: when the file is cut short, of another version, changed since it was written, or not a result.
         """
         file = self.file("result.json")
-        if not file.exists():
+        if not regular(file).exists():
             return None
         try:
+            if file.stat().st_size > LARGEST_RESULT:
+                raise ValueError(f"more than {LARGEST_RESULT >> 20} MiB")
             content = json.loads(file.read_text(encoding="utf-8"))
             found = content.get("schema") if isinstance(content, dict) else None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{file} is damaged ({error}). Remove the folder {self.path} and run it again.") from error
         if found != SCHEMA:
             raise InputError(
@@ -127,6 +172,10 @@ class Run:
                 f"{file} was changed after it was written (its digest does not match). "
                 f"Restore it, or remove the folder {self.path} and run it again."
             )
+        problems = problems_of_result(content)
+        if problems:
+            told = "; ".join(problem.rstrip(".") for problem in problems[:NAMED])
+            raise InputError(f"{file} is not the result of a run: {told}. Remove the folder {self.path}.")
         return content
 
     def finished(self) -> dict[str, Any]:
@@ -167,7 +216,20 @@ class Run:
             raise cannot_write(self.path, error) from error
         with lock:
             lock.release()  # `with` holds it once more
+            self.remove_left()
             yield
+
+    def remove_left(self) -> None:
+        """Removes what killed processes left: half-written files, and of a finished run what it would resume from."""
+        remove_abandoned(self.path)
+        if self.file("result.json").exists():
+            self.file("resume.ckpt").unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """`remove_left`, when there is something left and no other process is at the run."""
+        if any(self.path.glob(f".*{TEMPORARY}")) or self.file("resume.ckpt").exists():
+            with suppress(OSError, NotImplementedError, Timeout), FileLock(self.file(".lock"), timeout=0):
+                self.remove_left()
 
 
 def find(output_dir: Path, kind: str, label: str, fingerprint: str) -> Run:

@@ -24,12 +24,20 @@ def summary_of(run: Run, result: dict[str, Any]) -> str:
         values = "  ".join(f"{name} {shown(metrics[name])}" for name in SHOWN if name in metrics)
         epoch = f", epoch {metrics['epoch']}" if "epoch" in metrics else ""
         lines.append(f" {mark} {protocol:<12} {values}   {MEANING[protocol]}{epoch}")
+    if is_constant(result):
+        lines.append(" ! correlations are nan: all test videos were given the same score (or have the same points).")
     of_scores = "srcc" in result["metrics"][result["reported"]]
     units = "Errors (mae) are in points, rl2 is x 100." if of_scores else "chance: the map of clips in random order."
     lines.append(f" * reported by this protocol. {units}")
     files = ("result.json", "predictions.csv", "clips.csv", "curves.csv", "predictions.png", "curves.png")
     lines.append(f"Run folder: {run.path}  ({', '.join(name for name in files if run.file(name).exists())})")
     return "\n".join(lines)
+
+
+def is_constant(result: dict[str, Any], protocol: str | None = None) -> bool:
+    """Whether a protocol (by default the reported one) has no correlations, since scores or points are constant."""
+    metrics = result["metrics"][protocol or result["reported"]]
+    return "srcc" in metrics and metrics["srcc"] is None
 
 
 def shown(value: float | None) -> str:

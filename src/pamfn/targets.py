@@ -1,10 +1,13 @@
 """The `_target_`s of the configuration: classes by name, checked against their signatures."""
 
 import difflib
+import importlib.util
 import inspect
 import pkgutil
+import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -28,27 +31,82 @@ The pipeline gives others itself; the rest would change the numbers and no name 
 """
 
 
-def target(node: Mapping[str, Any], place: str) -> Callable[..., Any]:
-    """The class a node names."""
+BASES = {
+    "data": "pamfn.data.splits.VideoSplits",
+    "model": "torch.nn.Module",
+    "model.branch": "torch.nn.Module",
+    "trainer": "lightning.Trainer",
+}
+"""What a class must be a subclass of at each place of the configuration."""
+
+OURS = "pamfn"
+"""The package whose classes are known to be no more than what they are here."""
+
+
+def is_ours(node: Any) -> bool:
+    """Whether every class that a node names, and those inside it, is of this package or Lightning's own Trainer."""
+    if not isinstance(node, Mapping):
+        return True
+    name = str(node.get("_target_", OURS))
+    return (name == BASES["trainer"] or package_of(name) == OURS) and all(map(is_ours, node.values()))
+
+
+def package_of(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def target(node: Mapping[str, Any], place: str, trusted: Collection[str] | None = None) -> Callable[..., Any]:
+    """The class a node names, which is one of the right base.
+
+    trusted: packages besides this one that it may come from; None for any. Nothing of another is imported.
+    """
     name = node.get("_target_")
     if not isinstance(name, str):
         raise InputError(f"{place}: needs a _target_, the class to build, e.g. pamfn.models.PAMFN.")
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", name):
+        raise InputError(f"{place}._target_: {name!r} is no class. Name one with its module, e.g. pamfn.models.PAMFN.")
+    refuse_stranger(name, package_of(name), place, trusted)
     try:
         found = pkgutil.resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{place}._target_: cannot import {name!r} ({error}).") from error
+    except Exception as error:  # of a module of one's own, whatever it raises
+        raise InputError(f"{place}._target_: cannot import {name!r} ({error}).{instead_of_folder(name)}") from error
     if not callable(found):
         raise InputError(
             f"{place}._target_: {name!r} is a {type(found).__name__}, which builds nothing. "
             "Name a class, e.g. pamfn.models.PAMFN."
         )
+    wanted = BASES.get(place)
+    base = pkgutil.resolve_name(wanted) if wanted else object
+    if not inspect.isclass(found) or not issubclass(found, base):
+        kind = "a class" if inspect.isclass(found) else f"a {type(found).__name__}"
+        raise InputError(f"{place}._target_: {name!r} is {kind}, and no subclass of {wanted}.")
+    if found is not base:  # where it is from, under whatever name it is asked for
+        refuse_stranger(name, package_of(found.__module__), place, trusted)
     return found
+
+
+def refuse_stranger(name: str, package: str, place: str, trusted: Collection[str] | None) -> None:
+    """A run folder is data, and other packages are code: they are imported only if they are named."""
+    if trusted is not None and name != BASES["trainer"] and package not in (OURS, *trusted):
+        raise InputError(
+            f"{place}._target_: this run asks for {name!r}, code of another package, which was not imported. If you "
+            f"trust whoever made the run and that package: --trust {package}."
+        )
+
+
+def instead_of_folder(name: str) -> str:
+    """What to do about a module that would be found in the current folder."""
+    module = package_of(name)
+    here = [path for path in (Path(f"{module}.py"), Path(module)) if path.exists()]
+    if not here or importlib.util.find_spec(module):
+        return ""
+    return f" {here[0]} is in the current folder, from where nothing is imported unless PYTHONPATH=. says so."
 
 
 def build(node: Mapping[str, Any], **injected: Any) -> Any:
     """Builds a checked node; nested nodes are left to the caller."""
     arguments = {k: v for k, v in node.items() if k != "_target_" and not (isinstance(v, dict) and "_target_" in v)}
-    return target(node, "node")(**arguments, **injected)
+    return target(node, "")(**arguments, **injected)
 
 
 def signature_schema(build: Callable[..., Any], place: str) -> type[BaseModel]:
@@ -100,10 +158,10 @@ def allowed_keys(schema: type[BaseModel], keys: list[str]) -> list[str]:
     return list(schema.model_fields)
 
 
-def problems_of_node(node: Node, place: str) -> list[str]:
+def problems_of_node(node: Node, place: str, trusted: Collection[str] | None = None) -> list[str]:
     """Unknown, missing and wrongly typed arguments of a `_target_` node, and of the nodes inside it."""
     try:
-        found = target(node, place)
+        found = target(node, place, trusted)
     except InputError as error:
         return error.problems
     nested = {k: v for k, v in node.items() if isinstance(v, dict) and "_target_" in v}
@@ -116,7 +174,7 @@ def problems_of_node(node: Node, place: str) -> list[str]:
         problems += told(error, schema, place)
     for key, value in nested.items():
         if f"{place}.{key}" in INJECTED:
-            problems += problems_of_node(value, f"{place}.{key}")
+            problems += problems_of_node(value, f"{place}.{key}", trusted)
         else:
             problems.append(f"{place}.{key}: no such setting; a class is not expected here.")
     return problems

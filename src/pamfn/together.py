@@ -88,6 +88,7 @@ class Together:
                 group.tell_of_others(chosen)
             if len(chosen) > 1 and not all(seed.is_finished for seed in chosen):
                 group.note(chosen)
+                self.data.prepare_data()
                 self.data.setup()
                 fit_together(chosen, kind, self.data.only(modalities), group.folder)
             group.clear()
@@ -192,6 +193,7 @@ def fit_together(seeds: Sequence[Seed], kind: Kind, data: VideoSplits, folder: R
     records = [Record(run, config.protocol.select, share=len(runs)) for run in runs]
     numbers = [seed.config.seed for seed in seeds]
     title = f"{kind} {data.task} {'+'.join(modalities)} seeds {' '.join(map(str, numbers))}"
+    point = ResumePoint(folder, records, config.resume_seconds, data_files(data, modalities))
     with ExitStack() as opened:
         loggers: list[WandbLogger | None] = [
             None if done else opened.enter_context(logger_of(seed.config, seed.run, kind, own))
@@ -199,18 +201,14 @@ def fit_together(seeds: Sequence[Seed], kind: Kind, data: VideoSplits, folder: R
         ]
         trainer = trainer_of(
             config,
-            callbacks=[
-                EachRecord(records, loggers),
-                ResumePoint(folder, records, config.resume_seconds, data_files(data, modalities)),
-                Progress(title, records, data.evaluated),
-            ],
+            callbacks=[EachRecord(records, loggers), point, Progress(title, records, data.evaluated)],
             max_epochs=recipe.epochs,
             gradient_clip_val=recipe.clip,
             logger=False,
         )
         module = module_of(seeds, kind, datas, networks, at_once=runs_at_once(trainer))
         try:
-            train(trainer, module, SeveralData(datas), title, folder.file("resume.ckpt"))
+            train(trainer, module, SeveralData(datas), title, point)
         except DivergedError:  # from where it was saved it would again
             shutil.rmtree(folder.path, ignore_errors=True)
             raise

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
-from pamfn import config, failures
+from pamfn import config, console, failures
 from pamfn.errors import InputError, TerminatedError
 from pamfn.evaluation.protocols import main_metric
 from pamfn.finished import finished
@@ -33,19 +35,21 @@ config.register()
 @hydra.main(version_base="1.3", config_path=str(config.CONF), config_name="train")
 def job(raw: DictConfig) -> float:
     """One job of Hydra's; the reported Spearman correlation (or mAP), nan for a failed job of a sweep."""
-    if HydraConfig.get().mode != RunMode.MULTIRUN:
-        try:
-            refuse_single_table(raw)
-            return answer(raw)
-        except InputError as error:
-            config.refuse(error)
+    console.end_with_parent()
+    single = HydraConfig.get().mode != RunMode.MULTIRUN
     try:
+        if single:
+            refuse_single_table(raw)
         return answer(raw)
     except TerminatedError as error:
         config.refuse(error)
-    except Exception as error:  # the rest of the sweep goes on
-        failures.record(error)
-        return float("nan")
+    except BrokenPipeError:
+        console.refuse_unread()
+    except Exception as error:
+        if not single:  # the rest of the sweep goes on
+            failures.record(error)
+            return float("nan")
+        config.refuse(failures.foreseen(error, HydraConfig.get().overrides.task))
 
 
 def refuse_single_table(raw: DictConfig) -> None:
@@ -89,6 +93,7 @@ def same_trainer(run: Run, raw: DictConfig) -> bool:
 
 def read(runs: list[Run]) -> float:
     for run in runs:
+        run.tidy()
         print(f"read from {run.path}")
     return told(runs)
 
@@ -147,6 +152,7 @@ def refuse_both_seeds(words: list[str]) -> None:
 
 def prepared(words: list[str]) -> None:
     """Puts Hydra's words in the place of the user's, after what can be said before any job."""
+    words = sorted(words, key=lambda word: word not in ("-m", "--multirun"))  # Hydra wants options first
     table, options = table_of(words), {word for word in words if word.startswith("-")}
     if table and options in ({"-m"}, {"--multirun"}):
         from pamfn.sweep import is_seeds
@@ -157,6 +163,7 @@ def prepared(words: list[str]) -> None:
     sys.argv[1:] = config.let_checked_refuse(words, table or "")
     # one folder for a sweep, also for jobs in other processes
     os.environ["PAMFN_SWEEP"] = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{os.getpid()}"
+    os.environ[console.PARENT] = str(os.getpid())
 
 
 def dry(words: list[str]) -> None:
@@ -176,12 +183,29 @@ def main() -> None:
         if "--dry" in words:
             return dry(words)
         prepared(words)
+        run_jobs(words)
     except InputError as error:
         config.refuse(error)
-    job()
     if failures.told():
         raise SystemExit(1)
     return None
+
+
+def run_jobs(words: list[str]) -> None:
+    """Hydra's main.
+
+    Raises:
+        InputError: when it does not come to a job, with the settings that may have caused that.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own and the end of a traceback
+    try:
+        job()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(str(error)) from error
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        raise failures.foreseen(error, words) from error
 
 
 if __name__ == "__main__":

@@ -98,15 +98,14 @@ def _label_lines(random: np.random.Generator, names: list[str], points: list[flo
 
 
 class SyntheticDataModule(ScoreDataModule):
-    """The synthetic data set, written to `data_dir` when it is not there."""
+    """The synthetic data set, written to `data_dir` for a training when it is not there."""
 
     @property
     def source(self) -> Literal["real", "synthetic"]:
         """Synthetic, whatever its name."""
         return "synthetic"
 
-    def setup(self, stage: str | None = None) -> None:
-        """Writes what is missing, then reads and checks it."""
+    def prepare_data(self) -> None:
+        """Writes what is missing, before a training; what only scores again writes nothing."""
         if not self.splits:
             write_synthetic(self.data_dir)
-        super().setup(stage)

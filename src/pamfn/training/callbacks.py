@@ -1,16 +1,20 @@
 """What happens after every epoch: the curves, the best weights, a point to resume from, a sign of life."""
 
+import io
 import logging
 import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import lightning as L
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
 
@@ -26,8 +30,8 @@ SELECTED = "selected.safetensors"
 
 def write_weights(run: Run, name: str, weights: Mapping[str, Tensor]) -> None:
     """A network's state dict as safetensors."""
-    with whole(run.file(name)) as temporary:
-        save_file({k: v.contiguous() for k, v in weights.items()}, temporary)
+    with whole(run.file(name)) as temporary:  # not save_file, which has a temporary file and errors of its own
+        temporary.write_bytes(save({k: v.contiguous() for k, v in weights.items()}))
 
 
 class Record(Callback):
@@ -75,6 +79,15 @@ class Record(Callback):
         write_text(self.run.file("curves.csv"), "\n".join([",".join(columns), *lines]) + "\n")
 
 
+class ResumeFile(TorchCheckpointIO):
+    """Writes a checkpoint where it is told to; Lightning's own takes a way through the temporary folder."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        kept = io.BytesIO()
+        torch.save(checkpoint, kept)
+        Path(path).write_bytes(kept.getbuffer())
+
+
 class ResumePoint(Callback):
     """A checkpoint every `seconds`, after an epoch, from which the same command goes on.
 
@@ -85,24 +98,33 @@ class ResumePoint(Callback):
         self, run: Run, records: Sequence[Record], seconds: float, data_files: Mapping[str, str] | None = None
     ) -> None:
         self.run, self.records, self.seconds, self.data_files = run, records, seconds, dict(data_files or {})
-        self.saved = time.monotonic()
+        self.saved, self.began = time.monotonic(), False
+
+    @property
+    def file(self) -> Path:
+        return self.run.file("resume.ckpt")
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.began = True  # whatever is wrong with the file has been told by now
 
     def state_dict(self) -> dict[str, Any]:
-        return {"data_files": self.data_files}
+        return {"run": self.run.path.name, "data_files": self.data_files}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raises InputError when the data is not that of then."""
+        """Raises InputError when it is of another run, or the data is not that of then."""
+        if state_dict.get("run", self.run.path.name) != self.run.path.name:
+            raise InputError(f"{self.file} is of {state_dict['run']}. Remove it to begin this training again.")
         changed = [name for name, had in state_dict["data_files"].items() if self.data_files.get(name) != had]
         if changed:
             raise InputError(
                 f"{self.run.path}: this training was begun on other data: {', '.join(changed)} changed since. Bring "
-                f"that back, or remove {self.run.file('resume.ckpt')} to begin again."
+                f"that back, or remove {self.file} to begin again."
             )
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if time.monotonic() - self.saved < self.seconds or trainer.current_epoch + 1 == trainer.max_epochs:
             return
-        with whole(self.run.file("resume.ckpt")) as temporary:
+        with whole(self.file) as temporary:
             trainer.save_checkpoint(temporary)
         for record in self.records:
             record.write()
@@ -122,7 +144,7 @@ class Progress(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.first = trainer.current_epoch
-        if sys.stdout.isatty():
+        if sys.stdout is not None and sys.stdout.isatty():
             self.bar = tqdm(
                 total=trainer.max_epochs, initial=self.first, desc=self.title, unit="epoch", file=sys.stdout
             )

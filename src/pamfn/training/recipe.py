@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import lightning as L
@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from pamfn.data.videos import Batch
+from pamfn.errors import DivergedError
 from pamfn.training.compiled import Compiled
 from pamfn.training.fixed_maps import fixed_maps
 
@@ -177,19 +178,38 @@ class RecipeModule(ClippingModule, ABC):
         return score.float(), spread.float()
 
     def on_validation_epoch_end(self) -> None:
+        if self.trainer.state.fn == "fit" and not self.train_loss.compute().isfinite():
+            return  # a training that diverged, as `Record` is about to say
         self.measure(self.trainer.datamodule)  # type: ignore[attr-defined]
         if self.trainer.state.fn == "fit":  # later evaluations are no part of the curves
             self.log_dict(self.metrics)
 
     def measure(self, data: Any) -> None:
-        """Fills `metrics` from what was predicted."""
+        """Fills `metrics` from what was predicted.
+
+        Raises:
+            DivergedError: when that are no finite numbers.
+        """
         for split in self.splits:
-            metrics = self.judge(data, split, self.predicted(data, split))
+            points = self.predicted(data, split)
+            metrics = self.judge(data, split, points)
+            refuse_not_finite(split, points, metrics)
             self.metrics.update({f"{split}/{name}": value for name, value in metrics.items()})
 
     def on_train_epoch_end(self) -> None:
         self.log("train/loss", self.train_loss.compute())
         self.train_loss.reset()
+
+
+def refuse_not_finite(split: str, points: Points, metrics: Mapping[str, float]) -> None:
+    """A finite loss does not mean finite predictions, nor these an error that is finite."""
+    wrong = sum(not math.isfinite(x) for x in points["predicted"])
+    if wrong or not math.isfinite(metrics.get("mse", 0.0)):
+        told = f"{wrong} of {len(points['predicted'])} predictions are no finite numbers" if wrong else "mse overflows"
+        raise DivergedError(
+            f"the network diverged: for {split}, {told}. If it has just been trained, lower the recipe's lr or "
+            "weight_decay, or set its clip."
+        )
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
