@@ -69,7 +69,7 @@ def checked(raw: DictConfig | Mapping[str, Any], trusted: Collection[str] | None
     nodes = {place: plain.get(place) for place in ("data", "model", "trainer")}
     classes = {place: node for place, node in nodes.items() if isinstance(node, dict)}
     ours = all(map(is_ours, classes.values()))
-    problems = [p for place, node in classes.items() if is_ours(node) for p in problems_of_node(node, place)]
+    problems = [p for place, node in classes.items() if is_ours(node) for p in problems_of_node(node, place, trusted)]
     if ours:
         problems += problems_of_model(plain) + problems_of_task(plain)
     try:

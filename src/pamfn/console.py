@@ -53,13 +53,11 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Says in a sentence why a command was stopped; anything else keeps its traceback."""
-    if issubclass(kind, KeyboardInterrupt):
-        told, status = (f"error: {ENDS[signal.Signals(received[0])]}", 1) if received else ("interrupted", 130)
-    elif issubclass(kind, BrokenPipeError):
+    if issubclass(kind, BrokenPipeError):
         refuse_unread()
-    else:
-        return sys.__excepthook__(kind, error, trace)
-    say_last(told, status)
+    if issubclass(kind, KeyboardInterrupt):
+        say_last(*((f"error: {ENDS[signal.Signals(received[0])]}", 1) if received else ("interrupted", 130)))
+    sys.__excepthook__(kind, error, trace)
 
 
 def refuse_unread() -> NoReturn:

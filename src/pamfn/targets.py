@@ -75,13 +75,13 @@ def target(node: Mapping[str, Any], place: str, trusted: Collection[str] | None 
             f"{place}._target_: {name!r} is a {type(found).__name__}, which builds nothing. "
             "Name a class, e.g. pamfn.models.PAMFN."
         )
+    if inspect.isclass(found):  # where it is from, under whatever name it is asked for
+        refuse_stranger(name, package_of(found.__module__), place, trusted)
     wanted = BASES.get(place)
     base = pkgutil.resolve_name(wanted) if wanted else object
     if not inspect.isclass(found) or not issubclass(found, base):
         kind = "a class" if inspect.isclass(found) else f"a {type(found).__name__}"
         raise InputError(f"{place}._target_: {name!r} is {kind}, and no subclass of {wanted}.")
-    if found is not base:  # where it is from, under whatever name it is asked for
-        refuse_stranger(name, package_of(found.__module__), place, trusted)
     return found
 
 
@@ -142,7 +142,8 @@ def told(error: ValidationError, schema: type[BaseModel], place: str) -> list[st
         elif problem["type"] == "missing":
             sentences.append(f"{where}: missing, and it has no default.")
         else:
-            sentences.append(f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}, found {problem['input']!r}.")
+            said = problem["msg"].removeprefix("Value error, ")
+            sentences.append(f"{where}: {said[0].lower()}{said[1:]}, found {problem['input']!r}.")
     return sentences
 
 
