@@ -72,7 +72,7 @@ def ended(settings: dict[str, Any], asked: str) -> list[str]:
 def with_values(
     settings: dict[str, Any], values: Callable[[list[dict[str, Any]]], list[Any]]
 ) -> Iterator[tuple[str, Any, list[str]]]:
-    """Every number set to each of the values for its range, alone: its place, the value, the sentences that refuse it."""
+    """Every number set to each value for its range, alone: its place, the value, the sentences that refuse it."""
     for place, node, name, said in arguments(settings):
         before = dict(node)
         for value in values(said):
