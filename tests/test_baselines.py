@@ -19,7 +19,7 @@ from pamfn.data.videos import Batch
 from pamfn.errors import InputError
 from pamfn.identity import baseline_identity, fingerprint, fusion_identity
 from pamfn.models.attention import MultiheadAttention
-from pamfn.models.baselines import GDLT, MSAF, MSLSTM, UMT, ActionNet, JointVA, PooledSVR, umt
+from pamfn.models.baselines import GDLT, MSAF, MSLSTM, UMT, ActionNet, JointVA, MiniNet, PooledSVR, umt
 from pamfn.models.baselines.action_net import ContextAwareAttention, adjacency
 from pamfn.models.baselines.gdlt import DecoderLayer, EncoderLayer, GDLTOutput, hardest_triplet
 from pamfn.models.baselines.joint_va import DisentangledAttention
@@ -187,6 +187,9 @@ def test_every_part_of_a_method_learns(name: str):
         (MSAF, {"widths": ONE}, "MSAF reads two or more modalities, not rgb"),
         (MSAF, {"widths": TWO, "fusion_stages": [4]}, r"fusion_stages are among 1 to 3, not \[4\]"),
         (MSAF, {"widths": TWO, "block": 96}, "each must divide the one before"),
+        (MSAF, {"widths": TWO, "reduction": 0}, "each must divide the one before"),
+        (GDLT, {"widths": ONE, "heads": 0}, "not divisible by 0 heads"),
+        (MiniNet, {"widths": TWO, "d_model": 1, "modules": 1, "narrow": 1}, "MINI-Net halves d_model"),
         (MSAF, {"widths": TWO, "floor": 1.0}, "floor is at least 0 and below 1"),
         (PooledSVR, {"widths": ONE, "costs": []}, "costs"),
         (PooledSVR, {"widths": ONE, "folds": 1}, "folds"),

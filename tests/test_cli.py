@@ -216,8 +216,11 @@ def test_an_output_folder_that_cannot_be_written_is_refused_before_anything_is_r
     ("word", "sentence"),
     [
         ("model.msfd_heads=3", "model: cannot be built with these settings: d_model 8 is not divisible by 3 heads."),
-        ("model.cmfd_heads=0", "model: cannot be built with these settings: "),
-        ("model.initial_temperature=0.0", "model: cannot be built with these settings: "),
+        ("model.cmfd_heads=0", "model.cmfd_heads: input should be greater than 0, found 0."),
+        (
+            "model.initial_temperature=0.0",
+            "model.initial_temperature: input should be greater than or equal to 0.000001",
+        ),
         ("trainer.accelerator=abacus", "trainer: cannot be built with these settings: "),
     ],
 )

@@ -1,14 +1,31 @@
 import math
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from finished_runs import settings, trained
 from pamfn import figures
-from pamfn.evaluation.figures import middles, plot_attention, plot_decisions, plot_fusionnets, plot_policy
+from pamfn.errors import InputError
+from pamfn.evaluation.figures import (
+    middles,
+    plot_attention,
+    plot_curves,
+    plot_decisions,
+    plot_fusionnets,
+    plot_highlights,
+    plot_policy,
+    plot_predictions,
+    plot_text,
+    plot_title,
+    plot_video_precision,
+)
 from pamfn.figures import draw_runs, draw_table, labelled
+from pamfn.naming import file_name
 from pamfn.store import Run
 
 PNG = b"\x89PNG"
@@ -166,3 +183,172 @@ def test_figure_6_is_drawn_from_the_finished_runs_of_a_sweep(tiny_data, folder, 
     srcc = result["metrics"]["best_on_test"]["srcc"]
     assert lines(drawn[-1].axes[0])["fisv_tes"] == ([3], [srcc])
     assert told.left_out == ["1 of 2 runs, which are not finished."]
+
+
+HOSTILE = (
+    "$\\frac{$",
+    "\\$$x$\\",
+    "a\nb\r\tNUL \0, half \ud800",
+    "_x",
+    "../../x",
+    "",
+    "CON",
+    "long " * 400,
+    "\u202eשלום ⛸🤸\u200d♀️ 花样滑冰 %s {0} <b>&",
+)
+"""What a data set, a video or a modality may be called."""
+NUMBERS = (math.nan, math.inf, -1e308, 1e30, 1e-308, -3.5)
+
+
+def every_plot(text: str, value: float = 0.5) -> dict[str, Callable[[Path], None]]:
+    """Every plot with this text wherever text can come from data, and this number among others."""
+    curves = [{"epoch": 0, "train/loss": 1.0, "test/srcc": 0.1}, {"epoch": 1, "train/loss": value, "test/srcc": value}]
+    grid, labels = [[0, 1], [1, value], [2, 3]], [0, 1, 1]
+    return {
+        "predictions": lambda path: plot_predictions(path, [1, 2, value], [value, 2, 3], [0, 1, abs(value)], text),
+        "precision": lambda path: plot_video_precision(path, [0.5, value], [value, 0.2], text),
+        "highlights": lambda path: plot_highlights(path, grid, labels, [0.1, value, 0.3], text, unit=text),
+        "curves": lambda path: plot_curves(path, curves, {text: 1}, text),
+        "decisions": lambda path: plot_decisions(path, {text: [[0, 1, 3]], "other": [[0, 2, 1]]}, text),
+        "fusionnets": lambda path: plot_fusionnets(path, {text: {4: [0.5, value], 2: [0.4]}}, text),
+        "attention": lambda path: plot_attention(path, {text: [0.5, value], "rgb": [0.5, 0.2]}, 4, text),
+        "policy": lambda path: plot_policy(path, [1, 3, 2], 5, 4, text),
+    }
+
+
+PLOTS = sorted(every_plot(""))
+
+
+def drawn_for_real(draw: Callable[[Path], None], path: Path) -> bool:
+    draw(path)
+    return path.read_bytes().startswith(PNG)
+
+
+@pytest.mark.plots
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("plot", PLOTS)
+def test_no_name_keeps_a_plot_from_being_drawn(plot: str, tmp_path: Path):
+    for i, text in enumerate(HOSTILE):
+        assert drawn_for_real(every_plot(text)[plot], tmp_path / f"{i}.png"), ascii(text)
+
+
+@pytest.mark.plots
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("plot", PLOTS)
+def test_no_number_keeps_a_plot_from_being_drawn(plot: str, tmp_path: Path):
+    for i, value in enumerate(NUMBERS):
+        assert drawn_for_real(every_plot("a video", value)[plot], tmp_path / f"{i}.png"), value
+
+
+@pytest.mark.plots
+@pytest.mark.filterwarnings("error")
+def test_one_video_and_constant_values_are_drawn(tmp_path: Path):
+    for value in (0.0, 7.0, math.nan):
+        plot_predictions(tmp_path / "a.png", [value], [value], [0.0], "one")
+        plot_predictions(tmp_path / "b.png", [value] * 3, [value] * 3, [0.0] * 3, "constant")
+        plot_video_precision(tmp_path / "c.png", [value], [value], "one")
+        plot_highlights(tmp_path / "d.png", [[value, value]], [1], [value], "one clip")
+        plot_curves(tmp_path / "e.png", [{"epoch": 0, "train/loss": value, "test/map": value}], {}, "one epoch")
+        plot_fusionnets(tmp_path / "f.png", {"ball": {2: [value]}}, "last")
+        plot_attention(tmp_path / "g.png", {"rgb": [value]}, 1, "one step")
+    plot_decisions(tmp_path / "h.png", {"none": [[0, 0]]})
+    assert len(list(tmp_path.glob("*.png"))) == 8
+
+
+def test_where_nothing_can_be_drawn_a_sentence_says_so(tmp_path: Path):
+    for draw, what in (
+        (lambda: plot_predictions(tmp_path, [], [], [], ""), "videos"),
+        (lambda: plot_video_precision(tmp_path, [], [], ""), "videos"),
+        (lambda: plot_highlights(tmp_path, [], [], [], ""), "clips"),
+        (lambda: plot_curves(tmp_path, [], {}, ""), "epochs"),
+        (lambda: plot_decisions(tmp_path, {}), "runs"),
+        (lambda: plot_fusionnets(tmp_path, {}, ""), "runs"),
+        (lambda: plot_attention(tmp_path, {}, 1, ""), "modalities"),
+    ):
+        with pytest.raises(InputError, match=f"nothing can be drawn: there are no {what}."):
+            draw()
+
+
+def test_names_are_shown_as_they_are_and_in_the_legend(drawn, tmp_path):
+    for name, shown in (("_x", " _x"), ("$a$", r"\$a\$"), ("a\nb", "a\N{REPLACEMENT CHARACTER}b")):
+        plot_attention(tmp_path, {name: [0.2], "rgb": [0.8]}, 4, f"{name}\nattention")
+        (legend,) = drawn[-1].legends
+        assert [text.get_text() for text in legend.get_texts()] == [shown, "rgb", "uniform"]
+    assert drawn[1].axes[0].get_title() == "\\$a\\$\nattention"
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S", "Z", "C"])))
+def test_a_line_for_a_plot_is_one_printable_line_and_stays_as_it_is(text: str):
+    shown = plot_text(text)
+    assert shown.isprintable()
+    assert not shown.startswith("_")
+    assert shown.count("$") == shown.count(r"\$")
+    assert len(shown.replace(r"\$", "$")) <= 200
+    assert plot_text(shown) == shown
+
+
+def test_a_title_has_three_lines_at_most():
+    assert plot_title("a\nb\nc\nd\ne").split("\n") == [
+        "a",
+        "b",
+        "c\N{REPLACEMENT CHARACTER}d\N{REPLACEMENT CHARACTER}e",
+    ]
+
+
+def within(folder: Path, name: str) -> bool:
+    """Whether a file of that name can be written, into that folder itself."""
+    (folder / name).write_text("")
+    return [path.name for path in folder.iterdir()] == [name] and (folder / name).resolve().parent == folder.resolve()
+
+
+def test_a_file_is_inside_its_folder_whatever_it_is_named_after(tmp_path: Path):
+    names = [
+        file_name(text)
+        for text in (
+            *HOSTILE,
+            ".",
+            "..",
+            "a/b",
+            "a\nb",
+            "\0",
+            "\ud800",
+            "a\\b",
+            "C:x",
+            "-x",
+            "~",
+            ".hidden",
+            "x.",
+            "x ",
+            "aux.txt",
+        )
+    ]
+    assert len(set(names)) == len(names)
+    for i, name in enumerate(names):
+        (tmp_path / str(i)).mkdir()
+        assert within(tmp_path / str(i), name), ascii(name)
+        assert name.isprintable()
+        assert len(name.encode()) <= 100
+
+
+def test_a_name_that_can_be_a_files_is_its_own():
+    for name in (
+        "fisv_tes-rgb_flow_audio-seed0-0123456789",
+        "Ball_001",
+        "-dQw4w9WgXcQ",
+        "_x",
+        "花样滑冰",
+        "a b",
+        "CONE",
+    ):
+        assert file_name(name) == name
+
+
+@given(st.text(st.characters(), max_size=4), st.text(st.characters(), max_size=4))
+def test_different_texts_have_different_file_names(one: str, other: str):
+    assert (file_name(one) == file_name(other)) is (one == other)
+    assert file_name(file_name(one)) != file_name(one) or file_name(one) == one
+
+
+def test_file_names_that_differ_in_what_is_replaced_alone_differ():
+    texts = ["a/b", "a:b", "a\\b", "a\0b", "a\nb", "a_b", "a~b", "x" * 200, "x" * 201, "CON", "con", "_CON"]
+    assert len({file_name(text) for text in texts}) == len(texts)

@@ -334,8 +334,14 @@ def test_fixed_branches_keep_their_statistics_only_in_eval_mode(frozen):
 
 
 def test_impossible_numbers_are_refused():
-    with pytest.raises(ValueError, match="heads"):
-        network(msfd_heads=3)
+    for heads in (3, 0, -1):
+        for decoder in ("msfd_heads", "cmfd_heads"):
+            chosen: dict[str, Any] = {decoder: heads}
+            with pytest.raises(ValueError, match=f"d_model 8 is not divisible by {heads} heads"):
+                network(**chosen)
+    for reduction in (9, 0, -1):
+        with pytest.raises(ValueError, match=f"head_reduction {reduction} leaves nothing of d_model 8"):
+            network(head_reduction=reduction)
     with pytest.raises(ValueError, match="policy_layers"):
         network(policy_layers=3)
 

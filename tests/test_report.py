@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +106,23 @@ def test_text_is_escaped(words):
     told = page(["fusionnets"], [*words, "logger.group='<script>alert(1)</script>'"])
     assert "<script" not in told
     assert html.escape("<script>alert(1)</script>") in told
+
+
+def test_what_no_page_can_hold_is_replaced(words):
+    told = page(["fusionnets"], [*words, "logger.group='NUL \0, half \ud800, bell \x07'"])
+    mark = "\N{REPLACEMENT CHARACTER}"
+    assert f"NUL {mark}, half {mark}, bell {mark}" in told
+    assert told.encode("utf-8").decode("utf-8") == told
+
+
+def test_figures_stay_in_their_folder_whatever_a_data_set_is_called(run: Path, tmp_path: Path):
+    names = ["../../x", "/x", "a/b", "NUL \0", "half \ud800", "$\\frac{$", "long " * 100, "_x"]
+    folder = tmp_path / "one" / "two"
+    pictures, left_out = pictures_of(dict.fromkeys(names, run), folder)
+    assert (len(pictures), left_out) == (1 + 4 * len(names), [])
+    assert list(tmp_path.iterdir()) == [tmp_path / "one"]
+    assert list((tmp_path / "one").iterdir()) == [folder]
+    assert len(list(folder.glob("*/attention.png"))) == len(names)
 
 
 def test_a_run_with_weights_stands_for_its_data_set(words, run, tmp_path):

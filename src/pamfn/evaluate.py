@@ -121,10 +121,9 @@ def configuration(
     if asked and result["kind"] in ("branch", "baseline"):
         raise InputError("--decoding and --samples: this network decides nothing; give a fused run.")
     raw["model"] = {**raw["model"], **asked}
-    settings = config.checked(raw, trust)
     if samples is not None:
-        refuse_samples(samples, settings.model.get("decoding", "argmax"))
-    return settings
+        refuse_samples(samples, raw["model"].get("decoding", "argmax"))
+    return config.checked(raw, trust)
 
 
 def refuse_samples(samples: int, decoding: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from pamfn import config
 from pamfn.answers import answered
 from pamfn.errors import InputError
-from pamfn.evaluation.figures import plot_attention, plot_decisions, plot_fusionnets, plot_policy
+from pamfn.evaluation.figures import plot_attention, plot_decisions, plot_fusionnets, plot_policy, plot_text
 from pamfn.explain import Explanation, Video, explain, fused, has_weights
 from pamfn.sweep import Sweep, sweep_of
 
@@ -140,7 +140,7 @@ def draw_policy(path: Path, explanation: Explanation, video: Video) -> None:
 
 def title(explanation: Explanation, video: Video) -> str:
     points = f"judges {video.points:.2f}, predicted {video.predicted:.2f} points"
-    return f"{explanation.task}, seed {explanation.seed}, {video.name}: {points}"
+    return f"{plot_text(explanation.task)}, seed {explanation.seed}, {plot_text(video.name)}: {points}"
 
 
 def draw_table(name: str, overrides: Sequence[str], to: Path) -> Drawn:

@@ -23,6 +23,7 @@ from pamfn.evaluation.tables import BuiltTable
 from pamfn.explain import explain, has_weights
 from pamfn.figures import SWEPT, Drawn, draw_attention, draw_decisions, draw_fusionnets, draw_policy
 from pamfn.finished import every_run, readable
+from pamfn.naming import file_name, page_text
 from pamfn.results import COMMIT, machine
 from pamfn.store import write_text
 from pamfn.summary import MEANING
@@ -87,10 +88,10 @@ def page(names: Sequence[str], overrides: Sequence[str] = ()) -> str:
         raise InputError(f"which tables? --all, or some of {', '.join(table_names())}.")
     sweeps = [sweep_of(name, overrides) for name in dict.fromkeys(names)]
     with tempfile.TemporaryDirectory() as folder:
-        sections = [section(sweep, overrides, Path(folder) / sweep.table.name) for sweep in sweeps]
+        sections = [section(sweep, overrides, Path(folder) / file_name(sweep.table.name)) for sweep in sweeps]
         pictures, left_out = pictures_of(full_models(sections, sweeps), Path(folder))
     template = Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True, undefined=StrictUndefined)
-    return template.render(
+    rendered = template.render(
         date=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         overrides=overrides,
         sections=sections,
@@ -104,6 +105,7 @@ def page(names: Sequence[str], overrides: Sequence[str] = ()) -> str:
         reported=reported,
         grouped=grouped,
     )
+    return page_text(rendered)
 
 
 def section(sweep: Sweep, overrides: Sequence[str], folder: Path) -> Section:
@@ -136,7 +138,7 @@ def pictures_of(runs: Mapping[str, Path], folder: Path) -> tuple[list[Picture], 
         drawn.add(folder / "decisions.png", lambda path: draw_decisions(path, runs))
     pictures = [picture(", ".join(runs), path) for path in drawn.files]
     for column, run in runs.items():
-        of_video = video_figures(run, folder / column)
+        of_video = video_figures(run, folder / file_name(column))
         drawn.left_out += of_video.left_out
         kept = [path for path in (run / "predictions.png", run / "curves.png") if path.exists()]
         pictures += [picture(column, path) for path in (*of_video.files, *kept)]

@@ -113,7 +113,7 @@ def signature_schema(build: Callable[..., Any], place: str) -> type[BaseModel]:
     """A schema with one field for every argument that can be set at this place of the configuration."""
     injected, offered = INJECTED.get(place, set()), OFFERED.get(place)
     of = build.__init__ if inspect.isclass(build) else build
-    hints = typing.get_type_hints(of)
+    hints = typing.get_type_hints(of, include_extras=True)  # with the ranges of numbers
     fields: dict[str, Any] = {}
     extra = "forbid"
     for name, parameter in inspect.signature(build).parameters.items():
@@ -124,7 +124,9 @@ def signature_schema(build: Callable[..., Any], place: str) -> type[BaseModel]:
         if settable and parameter.kind is not parameter.VAR_POSITIONAL:
             default = ... if parameter.default is parameter.empty else parameter.default
             fields[name] = (hints.get(name, Any), default)
-    config = ConfigDict(extra=extra, strict=True, arbitrary_types_allowed=True, protected_namespaces=())
+    config = ConfigDict(
+        extra=extra, strict=True, allow_inf_nan=False, arbitrary_types_allowed=True, protected_namespaces=()
+    )
     return create_model(build.__name__, __config__=config, **fields)
 
 

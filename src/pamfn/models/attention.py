@@ -16,7 +16,7 @@ class MultiheadAttention(nn.Module):
 
     def __init__(self, d_model: int, heads: int, dropout: float, projected: bool = True) -> None:
         super().__init__()
-        if d_model % heads:
+        if heads < 1 or d_model % heads:
             raise ValueError(f"d_model {d_model} is not divisible by {heads} heads")
         self.heads = heads
         self.scale = 1 / math.sqrt(d_model // heads)

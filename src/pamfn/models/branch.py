@@ -20,6 +20,7 @@ from pamfn.models.layers import (
     unpacked,
     valid_segments,
 )
+from pamfn.models.ranges import Layers, Probability, Width
 
 
 class BranchOutput(NamedTuple):
@@ -77,11 +78,11 @@ class ModalityBranch(nn.Module):
         self,
         *,
         width: int,
-        d_model: int = 256,
-        hidden: int = 512,
-        num_stages: int = 3,
-        dropout: float = 0.3,
-        head_dropout: float = 0.5,
+        d_model: Width = 256,
+        hidden: Width = 512,
+        num_stages: Layers = 3,
+        dropout: Probability = 0.3,
+        head_dropout: Probability = 0.5,
         per_segment: bool = False,
     ) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ class TokenAttention(nn.Module):
 
     def __init__(self, d_model: int, heads: int, dropout: float, sign: float) -> None:
         super().__init__()
-        if d_model % heads:
+        if heads < 1 or d_model % heads:
             raise ValueError(f"d_model {d_model} is not divisible by {heads} heads")
         self.heads = heads
         self.scale = sign / math.sqrt(d_model // heads)

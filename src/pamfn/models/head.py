@@ -12,7 +12,7 @@ def hidden_width(d_model: int, reduction: int) -> int:
     Raises:
         ValueError: when nothing is left of it.
     """
-    if d_model // reduction < 1:
+    if not 1 <= reduction <= d_model:
         raise ValueError(f"head_reduction {reduction} leaves nothing of d_model {d_model}")
     return d_model // reduction
 

@@ -10,6 +10,7 @@ from pamfn.models.branches import Branches
 from pamfn.models.decoders import WeightedFusion
 from pamfn.models.head import RegressionHead
 from pamfn.models.layers import full_precision
+from pamfn.models.ranges import Probability, Width
 
 
 class LateFusionOutput(NamedTuple):
@@ -37,9 +38,9 @@ class LateFusion(nn.Module):
         *,
         branches: Mapping[str, ModalityBranch],
         fusion: Literal["average", "concat", "weighted", "attention"],
-        head_reduction: int = 2,
-        head_dropout: float = 0.0,
-        modality_dropout: float = 0.0,
+        head_reduction: Width = 2,
+        head_dropout: Probability = 0.0,
+        modality_dropout: Probability = 0.0,
         finetune: Sequence[str] | None = ("audio",),
         frozen: Literal["eval", "train"] = "eval",
     ) -> None:

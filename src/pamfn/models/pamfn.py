@@ -14,6 +14,7 @@ from pamfn.models.draws import exponential
 from pamfn.models.fusion import Policy, Undecided
 from pamfn.models.head import ClassificationHead, RegressionHead
 from pamfn.models.layers import Dropout, full_precision, packed, packing, pool, pooled_lengths, unpacked, valid_segments
+from pamfn.models.ranges import Count, Heads, Layers, Positive, Probability, Width
 from pamfn.models.stage import Decoder, FusionStage, StageOutput
 
 
@@ -50,27 +51,27 @@ class PAMFN(nn.Module):
         self,
         *,
         branches: Mapping[str, ModalityBranch],
-        num_fusion_nets: int = 10,
-        msfd_heads: int = 1,
-        cmfd_heads: int = 1,
-        head_reduction: int = 2,
-        head_dropout: float = 0.0,
-        feature_dropout: float = 0.5,
-        attention_dropout: float = 0.1,
-        modality_dropout: float = 0.0,
+        num_fusion_nets: Count = 10,
+        msfd_heads: Heads = 1,
+        cmfd_heads: Heads = 1,
+        head_reduction: Width = 2,
+        head_dropout: Probability = 0.0,
+        feature_dropout: Probability = 0.5,
+        attention_dropout: Probability = 0.1,
+        modality_dropout: Probability = 0.0,
         finetune: Sequence[str] | None = ("audio",),
         frozen: Literal["eval", "train"] = "eval",
         double_negation: bool = False,
         policy_layers: Literal[1, 2] = 2,
         shared_attention: bool = False,
         temperature: Literal["positive", "unconstrained"] = "positive",
-        initial_temperature: float = 10.0,
+        initial_temperature: Positive = 10.0,
         decoding: Literal["argmax", "sample", "mean"] = "argmax",
-        samples: int = 10,
+        samples: Count = 10,
         msfd: Decoder = "attention",
         cmfd: Decoder = "attention",
         policy: Policy = "ranked",
-        fusion_stages: int | None = None,
+        fusion_stages: Layers | None = None,
     ) -> None:
         super().__init__()
         for name, number in (("num_fusion_nets", num_fusion_nets), ("samples", samples)):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pamfn.models.layers import Dropout, Pointwise, full_precision, valid_segments
+from pamfn.models.ranges import Probability, Width
 
 
 class ActionNetOutput(NamedTuple):
@@ -68,10 +69,10 @@ class ActionNet(nn.Module):
         self,
         *,
         widths: Mapping[str, int],
-        d_model: int = 256,
-        hidden: int = 128,
-        head_hidden: int = 128,
-        head_dropout: float = 0.5,
+        d_model: Width = 256,
+        hidden: Width = 128,
+        head_hidden: Width = 128,
+        head_dropout: Probability = 0.5,
     ) -> None:
         super().__init__()
         if min(widths.values()) < 2:

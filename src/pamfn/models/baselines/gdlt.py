@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pamfn.models.attention import FeedForward, MultiheadAttention
 from pamfn.models.baselines.streams import only_stream, only_width
 from pamfn.models.layers import Dropout, Pointwise, SequenceNorm, full_precision, valid_segments
+from pamfn.models.ranges import Heads, Layers, LayersOrNone, NotNegative, Probability, Several, Width
 
 
 class GDLTOutput(NamedTuple):
@@ -69,16 +70,16 @@ class GDLT(nn.Module):
         self,
         *,
         widths: Mapping[str, int],
-        d_model: int = 256,
-        hidden: int = 512,
-        feed_forward: int = 768,
-        heads: int = 1,
-        encoder_layers: int = 1,
-        decoder_layers: int = 2,
-        grades: int = 4,
-        dropout: float = 0.3,
-        triplet: float = 1.0,
-        margin: float = 1.0,
+        d_model: Width = 256,
+        hidden: Width = 512,
+        feed_forward: Width = 768,
+        heads: Heads = 1,
+        encoder_layers: LayersOrNone = 1,
+        decoder_layers: Layers = 2,
+        grades: Several = 4,
+        dropout: Probability = 0.3,
+        triplet: NotNegative = 1.0,
+        margin: NotNegative = 1.0,
     ) -> None:
         super().__init__()
         if grades < 2:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pamfn.models.baselines.streams import two_widths
 from pamfn.models.branch import Embedding
 from pamfn.models.layers import Dropout, Pointwise, average, full_precision, valid_segments
+from pamfn.models.ranges import Probability, Width
 
 
 class JointVAOutput(NamedTuple):
@@ -77,12 +78,12 @@ class JointVA(nn.Module):
         self,
         *,
         widths: Mapping[str, int],
-        d_model: int = 256,
-        hidden: int = 512,
-        attention: int = 128,
-        dropout: float = 0.3,
-        head_hidden: int = 256,
-        head_dropout: float = 0.5,
+        d_model: Width = 256,
+        hidden: Width = 512,
+        attention: Width = 128,
+        dropout: Probability = 0.3,
+        head_hidden: Width = 256,
+        head_dropout: Probability = 0.5,
         per_segment: bool = False,
     ) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pamfn.models.baselines.streams import two_widths
 from pamfn.models.layers import full_precision, valid_segments
+from pamfn.models.ranges import Count, Probability, Width
 
 
 class MiniNetOutput(NamedTuple):
@@ -33,9 +34,19 @@ class MiniNet(nn.Module):
     per_segment = True
 
     def __init__(
-        self, *, widths: Mapping[str, int], d_model: int = 128, modules: int = 4, narrow: int = 32, dropout: float = 0.5
+        self,
+        *,
+        widths: Mapping[str, int],
+        d_model: Width = 128,
+        modules: Count = 4,
+        narrow: Width = 32,
+        dropout: Probability = 0.5,
     ) -> None:
         super().__init__()
+        if d_model < 2:
+            raise ValueError(f"MINI-Net halves d_model: it must be at least 2, not {d_model}")
+        if modules * narrow != d_model:
+            raise ValueError(f"modules x narrow is added to d_model {d_model}, and is {modules * narrow}")
         (visual, audio), self.streams = two_widths(widths, "MINI-Net"), list(widths)
         self.visual = nn.Sequential(nn.Linear(visual, d_model), nn.ReLU(), nn.Dropout(dropout))
         self.audio = nn.Sequential(nn.Linear(audio, d_model), nn.ReLU())
@@ -45,8 +56,6 @@ class MiniNet(nn.Module):
             )
             for _ in range(modules)
         )
-        if modules * narrow != d_model:
-            raise ValueError(f"modules x narrow is added to d_model {d_model}, and is {modules * narrow}")
         self.scorer = nn.Sequential(nn.Linear(d_model, d_model // 2), nn.ReLU(), nn.Linear(d_model // 2, 1))
         self.classifier = nn.Linear(d_model, 2)
 

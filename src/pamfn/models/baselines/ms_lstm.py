@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pamfn.models.baselines.skip_lstm import SkipLSTMs
 from pamfn.models.baselines.streams import only_stream, only_width
 from pamfn.models.layers import Pointwise, SequenceNorm, full_precision, valid_segments
+from pamfn.models.ranges import Count, NotNegative, Positive, Width
 
 SCALES = ((2, 1), (4, 2), (8, 4))
 """Kernel and stride, in segments, of the three scales."""
@@ -92,13 +93,13 @@ class MSLSTM(nn.Module):
         self,
         *,
         widths: Mapping[str, int],
-        embedding: int = 128,
-        hidden: int = 256,
-        attention_hidden: int = 64,
-        rows: int = 50,
-        reduced: int = 64,
-        penalty: float = 1.0,
-        score_scale: float = 1.0,
+        embedding: Width = 128,
+        hidden: Width = 256,
+        attention_hidden: Width = 64,
+        rows: Count = 50,
+        reduced: Width = 64,
+        penalty: NotNegative = 1.0,
+        score_scale: Positive = 1.0,
         random_start: bool = False,
     ) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pamfn.models.branch import Embedding, ResidualBlock
 from pamfn.models.head import RegressionHead
 from pamfn.models.layers import average, full_precision, pool, poolings, valid_segments
+from pamfn.models.ranges import Layers, Probability, Width
 
 STAGES = 3
 
@@ -29,7 +30,7 @@ class SplitAttention(nn.Module):
 
     def __init__(self, modalities: Sequence[str], d_model: int, block: int, reduction: int, floor: float) -> None:
         super().__init__()
-        if d_model % block or block % reduction:
+        if min(block, reduction) < 1 or d_model % block or block % reduction:
             raise ValueError(
                 f"d_model {d_model}, block {block}, reduction {reduction}: each must divide the one before"
             )
@@ -70,15 +71,15 @@ class MSAF(nn.Module):
         self,
         *,
         widths: Mapping[str, int],
-        d_model: int = 256,
-        hidden: int = 512,
-        dropout: float = 0.3,
-        fusion_stages: Sequence[int] = (2,),
-        block: int = 256,
-        reduction: int = 4,
-        floor: float = 0.0,
+        d_model: Width = 256,
+        hidden: Width = 512,
+        dropout: Probability = 0.3,
+        fusion_stages: Sequence[Layers] = (2,),
+        block: Width = 256,
+        reduction: Width = 4,
+        floor: Probability = 0.0,
         join: Literal["concat", "sum"] = "concat",
-        head_reduction: int = 2,
+        head_reduction: Width = 2,
     ) -> None:
         super().__init__()
         if len(widths) < 2:

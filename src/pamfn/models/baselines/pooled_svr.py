@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from pamfn.models.layers import average, valid_segments
+from pamfn.models.ranges import Candidates, NotNegative, Positive, Several
 
 
 class SVROutput(NamedTuple):
@@ -39,10 +40,10 @@ class PooledSVR(nn.Module):
         widths: Mapping[str, int],
         pool: Literal["mean", "max"] = "mean",
         normalise: Literal["none", "l2", "standardise"] = "none",
-        costs: Sequence[float] = (0.01, 0.1, 1.0, 10.0, 100.0),
-        folds: int = 5,
-        epsilon: float = 0.1,
-        score_scale: float = 1.0,
+        costs: Candidates = (0.01, 0.1, 1.0, 10.0, 100.0),
+        folds: Several = 5,
+        epsilon: NotNegative = 0.1,
+        score_scale: Positive = 1.0,
     ) -> None:
         super().__init__()
         if not costs or min(costs) <= 0 or folds < 2 or epsilon < 0 or score_scale <= 0:

@@ -10,6 +10,7 @@ from pamfn.errors import InputError
 from pamfn.models.attention import FeedForward, MultiheadAttention
 from pamfn.models.baselines.streams import two_widths
 from pamfn.models.layers import Dropout, Pointwise, average, full_precision, valid_segments
+from pamfn.models.ranges import Count, Heads, LayersOrNone, Probability, Rows, Width
 
 
 class UMTOutput(NamedTuple):
@@ -138,16 +139,16 @@ class UMT(nn.Module):
         self,
         *,
         widths: Mapping[str, int],
-        d_model: int = 256,
-        heads: int = 8,
-        feed_forward: int = 1024,
-        tokens: int = 4,
-        positions: int = 5000,
-        decoder_layers: int = 1,
+        d_model: Width = 256,
+        heads: Heads = 8,
+        feed_forward: Width = 1024,
+        tokens: Count = 4,
+        positions: Rows = 5000,
+        decoder_layers: LayersOrNone = 1,
         projected: bool = True,
-        head_hidden: int | None = None,
-        dropout: float = 0.1,
-        input_dropout: float = 0.5,
+        head_hidden: Width | None = None,
+        dropout: Probability = 0.1,
+        input_dropout: Probability = 0.5,
         per_segment: bool = False,
     ) -> None:
         super().__init__()
