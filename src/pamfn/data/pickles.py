@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PLAIN_DTYPE = re.compile(r"[biufcSU][0-9]{1,9}")
 NETWORK_MODULES = re.compile(r"torch\.nn\.modules\.|(models?|networks?|__main__)\.")
-MOST_INSTRUCTIONS = 1_000_000
+MOST_INSTRUCTIONS = 500_000
 """Of a pickle: a video takes about thirty."""
 LONGEST_TUPLE = 64
 """An array has as many dimensions at most."""
@@ -377,6 +377,7 @@ def load_module_state(path: Path) -> dict[str, "torch.Tensor"]:
     from safetensors.torch import load_file
 
     try:
+        regular(path)
         return load_file(path) if path.suffix == ".safetensors" else _flat_state(path, _load_torch(path))
     except InputError:
         raise
