@@ -151,7 +151,7 @@ def test_files_that_are_not_annotations_are_refused_by_name(folder: Path, text: 
             reader(path)
 
 
-DEEP = "[" * 450 + "]" * 450
+DEEP = "[" * 700 + "]" * 700
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import copyreg
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from faults.files import CASES, environment, problem
+from faults.files import CASES, environment, problem, shared
 from pamfn.data.pickles import load_module_state, load_npy_dict
 from pamfn.errors import InputError
 
@@ -373,6 +374,33 @@ def test_a_malicious_network_file_is_refused_and_runs_nothing(tmp_path: Path, na
 def test_a_class_that_is_stood_in_for_cannot_be_called(tmp_path: Path, name: str):
     pickled = b"\x80\x02" + malicious(Runs(name, "touch ran"), "reduce")
     assert "could not be read" in sentence(load_module_state, torch_file(tmp_path / "a.pth", pickled))
+
+
+@pytest.mark.parametrize(
+    ("pickled", "told"),
+    [
+        (b"}N" + b"\x85" * 400_000 + b"Ns.", "a tuple of more than"),
+        (b"}" + shared(b"\x86", 60) + b"Ns.", "a tuple of more than"),
+        (b"}(" + b"(" + b"N" * 20_000 + b"tNu.", "a tuple of more than"),
+        (b"N" * 600_000 + b".", "instructions"),
+    ],
+)
+def test_a_network_file_without_end_is_refused(tmp_path: Path, pickled: bytes, told: str):
+    """In a process of its own, which might not survive it."""
+    path = torch_file(tmp_path / "a.pth", b"\x80\x02" + pickled)
+    words = [sys.executable, "-m", "faults.reading", "network", str(path)]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=30)
+    assert re.search(f"refused: .* could not be read as a network .*{told}", done.stdout)
+
+
+def test_a_compressed_network_file_is_refused(tmp_path: Path):
+    path = saved(Branch().state_dict(), tmp_path / "a.pth")
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, record in records.items():
+            archive.writestr(name, record)
+    assert "it is compressed" in sentence(load_module_state, path)
 
 
 def test_a_network_that_contains_itself_is_refused(tmp_path: Path):

@@ -282,7 +282,7 @@ LABELS: dict[str, bytes] = {
     "a million lines": b"a 1\n" * 1_250_000,
     "thousands of lines": b"a 1\n" * 99_000,
 }
-DEEP = b"[" * 450 + b"]" * 450
+DEEP = b"[" * 700 + b"]" * 700
 CLIP = b'"clip": [[0, 1]], "match": [1]'
 CLIPS: dict[str, bytes] = {
     "brackets": b"[" * 5_000_000,

@@ -12,6 +12,7 @@ from pamfn.data.annotations import read_scores
 from pamfn.data.clips import read_clips, read_split
 from pamfn.data.features import read_features, source_checksum
 from pamfn.data.folders import read_plain
+from pamfn.data.pickles import load_module_state
 from pamfn.errors import InputError
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -21,6 +22,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "labels": lambda path: read_scores(path, columns=["name", "points"], score="points"),
     "clips": read_clips,
     "split": read_split,
+    "network": load_module_state,
 }
 
 

@@ -31,6 +31,8 @@ LONGEST_TUPLE = 64
 """An array has as many dimensions at most."""
 DEEPEST_TUPLE = 4
 """A type's state holds its unit's name and step, in a tuple in a tuple."""
+MOST_WALKED = 10_000
+"""Of the things in a tuple of a network's pickle, and in the tuples in it."""
 MOST_SHARED = 8
 """Bytes of arrays for a byte of the file: one array may have many names, but not so many that they fill the memory."""
 
@@ -403,6 +405,10 @@ def _load_torch(path: Path) -> object:
             f"{path} is damaged, or in the format of torch before 1.6: if you trust it, load it in torch and save its "
             "state again, torch.save(network.state_dict(), file)."
         )
+    with zipfile.ZipFile(path) as archive:
+        if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
+            raise InputError(f"{path} is refused: it is compressed, and torch.save compresses nothing.")
+    _refuse_endless(torch._C.PyTorchFileReader(str(path)).get_record("data.pkl"))
     names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     refused = sorted(name for name in names if not NETWORK_MODULES.match(name))
     if refused:
@@ -412,6 +418,37 @@ def _load_torch(path: Path) -> object:
         )
     with torch.serialization.safe_globals([(_Network, name) for name in names]):
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _refuse_endless(pickled: bytes) -> None:
+    """Refuses a network's pickle with a tuple that takes too long, or too deep a stack, to walk through.
+
+    torch may use any tuple as a name, and to hash one walks through it. Counted is what is walked through: the things
+    in a tuple and in the tuples in it, again wherever one is used again.
+    """
+    stack: list[int] = []
+    marks: list[int] = []
+    memo: dict[Any, int] = {}
+    for count, (instruction, place, _) in enumerate(pickletools.genops(pickled)):
+        if count == MOST_INSTRUCTIONS:
+            raise ValueError(f"more than {MOST_INSTRUCTIONS} instructions")
+        before, name = instruction.stack_before, instruction.name
+        if name == "MARK":
+            marks.append(len(stack))
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            memo[len(memo) if place is None else place] = stack[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(memo[place])
+        else:
+            marked = pickletools.markobject in before
+            start = marks.pop() - before.index(pickletools.markobject) if marked else len(stack) - len(before)
+            walked = sum(stack[start:]) + 1
+            if name.startswith("TUPLE") and walked > MOST_WALKED:
+                raise ValueError(f"a tuple of more than {MOST_WALKED} things")
+            del stack[start:]
+            stack += [walked if name.startswith("TUPLE") or name in ("DUP", "BUILD") else 1] * len(
+                instruction.stack_after
+            )
 
 
 def _flat_state(path: Path, content: object) -> dict[str, "torch.Tensor"]:
