@@ -65,6 +65,47 @@ def test_a_first_line_with_some_numbers_is_a_mistake_and_no_header(tmp_path: Pat
     assert "the tes of video 1 is 'n/a'" in problems(label_file(tmp_path, "1 n/a 29.36 1\n2 3 4 5\n"))[0]
 
 
+@pytest.mark.parametrize("number", ["1_0", "1_0.5", "٣", "²", "0x1", "1e999", "nan", "1e5_0", "½", "1,5", "--1", "."])
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_not_plainly_a_finite_number_is_refused_and_no_header(tmp_path: Path, number: str, first: bool):
+    lines = ["b 2"] if number in (".", "²", "½") else []  # no header starts so, and no number
+    path = label_file(tmp_path, "\n".join([*lines, f"a {number}", "c 3"] if first else ["c 3", f"a {number}"]))
+    (found,) = problems(path, columns=["name", "score"], score="score")
+    line = 1 + len(lines) if first else 2
+    assert found == f"{path}:{line}: the score of video a is '{number}': expected a finite number."
+
+
+@pytest.mark.parametrize(("text", "points"), [("1", 1), ("-1.50", -1.5), ("+.5", 0.5), ("2.", 2), ("1e2", 100)])
+def test_numbers_are_read_in_every_usual_form(tmp_path: Path, text: str, points: float):
+    path = label_file(tmp_path, f"a {text}\n")
+    assert read_scores(path, columns=["name", "score"], score="score") == {"a": points}
+
+
+@pytest.mark.parametrize("field", ['"10"', "−1", "inf", "-NaN", "(3)", "٣"])
+def test_a_first_line_that_may_hold_a_number_is_no_header(tmp_path: Path, field: str):
+    path = label_file(tmp_path, f"a {field}\nb 2\n")
+    assert "train.txt:1: the score of video a" in problems(path, columns=["name", "score"], score="score")[0]
+
+
+@pytest.mark.parametrize("field", ["Score", "Information", "nanometres", "points_1"])
+def test_a_header_may_start_like_the_name_of_a_number(tmp_path: Path, field: str):
+    path = label_file(tmp_path, f"Video {field}\nb 2\n")
+    assert read_scores(path, columns=["name", "score"], score="score") == {"b": 2}
+
+
+@pytest.mark.parametrize("name", ["a\0", "\x1b[31ma", "a\x7f", "a\x9f", "a" * 201])
+def test_a_name_that_cannot_be_right_is_refused_with_its_line(tmp_path: Path, name: str):
+    (found,) = problems(label_file(tmp_path, f"b 1\n{name} 2\n"), columns=["name", "score"], score="score")
+    assert found.startswith(f"{tmp_path / 'train.txt'}:2: the video name '{ascii(name)[1:5]}")
+    assert found.isprintable()
+
+
+def test_other_names_are_kept_as_they_are(tmp_path: Path):
+    names = ["$HOME", "../a", "Ås_北", "a" * 200, "m01_s01;e01"]
+    path = label_file(tmp_path, "".join(f"{name} 1\n" for name in names))
+    assert list(read_scores(path, columns=["name", "score"], score="score")) == names
+
+
 def test_a_long_list_of_problems_is_cut(tmp_path: Path):
     found = problems(label_file(tmp_path, "first 1 2 3\n" + "".join(f"v{i} 1\n" for i in range(100))))
     assert len(found) == 21

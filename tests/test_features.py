@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from faults.files import checked_store
 from pamfn.data import features as module
 from pamfn.data.features import FeatureSet, feature_file, problems_of, read_features, write_store
 from pamfn.errors import InputError
+from pamfn.files import regular
 from pamfn.store import whole
 
 
@@ -177,6 +179,30 @@ def test_a_safetensors_file_of_someone_else_is_refused(tmp_path: Path):
     save_file({"features": np.zeros((3, 2))}, tmp_path / "a.safetensors")
     assert "was not written by this version" in sentence(read_features, tmp_path / "a.safetensors")
     assert "looked for" in sentence(read_features, tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("names", ['["a"]', "[1, 2]", '"ab"', "no JSON", '["a", "a"]', '["a", "\\n"]', "[" * 100_000])
+def test_a_store_whose_names_cannot_be_right_is_refused_whatever_its_checksum(tmp_path: Path, names: str):
+    assert "convert features" in sentence(read_features, checked_store(names=names)(tmp_path))
+
+
+@pytest.mark.parametrize("offsets", [(0, 3, 2), (-3, 0, 3), (0, 2, 9), (0, 2, 2), (1, 2, 3), (), [[0, 2, 3]], 0])
+def test_a_store_whose_videos_do_not_follow_one_another_is_refused(tmp_path: Path, offsets: object):
+    assert "damaged" in sentence(read_features, checked_store(offsets=offsets)(tmp_path))
+
+
+def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in ((tmp_path / "pipe", "a pipe"), (tmp_path, "a folder"), (Path("/dev/zero"), "a device")):
+        assert sentence(regular, path) == f"cannot read {path}: it is {kind}: expected a file."
+        assert f"it is {kind}" in sentence(module.file_checksum, path)
+    assert "no file can have this name" in sentence(regular, tmp_path / "a\0")
+    (tmp_path / "file").write_bytes(b"four")
+    for path in (tmp_path / "file", tmp_path / "missing", tmp_path / "file/below"):
+        assert regular(path, most=4) == path
+    assert "it has 4 bytes, and 3 at most" in sentence(regular, tmp_path / "file", most=3)
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    assert "it is a pipe" in sentence(read_features, tmp_path / "link")
 
 
 @pytest.mark.parametrize("odd", [np.zeros((3, 8), "float16"), np.zeros((3, 6)), np.zeros((3, 6), int), np.zeros(6)])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from composed import composed
+from faults.files import npy_with_header, plain_header
 from pamfn import convert
 from pamfn.config import checked
 from pamfn.data.clips import Clips, read_clips, read_split
@@ -148,6 +149,58 @@ def test_files_that_are_not_annotations_are_refused_by_name(folder: Path, text: 
         path.unlink()
         with pytest.raises(InputError, match=f"looked for {path}"):
             reader(path)
+
+
+DEEP = "[" * 700 + "]" * 700
+
+
+@pytest.mark.parametrize(
+    ("entries", "told"),
+    [
+        ('"a": {"domain": ' + DEEP + ', "clip": [[0, 1]], "match": [1]}', "video a is of the domain [[["),
+        (
+            '"a": {"domain": "d", "fps": ' + DEEP + ', "clip": [[0, 1]], "match": [1]}',
+            "video a has a frame rate of [[[",
+        ),
+        ('"a": {"domain": "d", "fps": NaN, "clip": [[0, 1]], "match": [1]}', "video a has a frame rate of nan"),
+        ('"a": {"domain": "d", "clip": [[0, NaN]], "match": [1]}', "video a has a clip that is not"),
+        ('"a": {"domain": "d", "clip": [[0, 1]], "match": [1]}, "a": {"domain": "d"}', "'a' is there twice"),
+        (
+            '"a\\u0000": {"domain": "d", "clip": [[0, 1]], "match": [1]}',
+            r"video name 'a\x00' holds a control character",
+        ),
+        ('"d/": {"domain": "d", "clip": [[0, 1]], "match": [1]}', "video name 'd/' is empty"),
+        (
+            '"a": {"domain": "\\ud800", "clip": [[0, 1]], "match": [1]}',
+            r"domain '\ud800', which holds half a character",
+        ),
+    ],
+)
+def test_odd_annotations_are_one_sentence_each(folder: Path, entries: str, told: str):
+    (folder / "odd.json").write_text("{" + entries + "}")
+    with pytest.raises(InputError) as error:
+        read_clips(folder / "odd.json")
+    (problem,) = error.value.problems
+    assert told in problem
+    assert problem.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("topic", "train", "told"),
+    [
+        ("d", ["a\n"], r"topic d: the video name 'a\n' holds a control character"),
+        ("d", [""], "topic d: the video name '' is empty"),
+        ("\x1b", ["a"], r"the topic '\x1b' holds a control character"),
+        ("d", ["a"] * 200_000, "topic d has videos more than once: a."),
+    ],
+)
+def test_odd_lists_of_videos_are_one_sentence_each(folder: Path, topic: str, train: list[str], told: str):
+    (folder / "odd.json").write_text(json.dumps({topic: {"train": train, "val": ["b"]}}))
+    with pytest.raises(InputError) as error:
+        read_split(folder / "odd.json")
+    (problem,) = error.value.problems
+    assert told in problem
+    assert problem.isprintable()
 
 
 def test_an_unknown_topic_and_a_video_of_another_topic_are_refused(folder: Path):
@@ -288,6 +341,13 @@ def test_pickled_arrays_are_refused_by_name_and_not_run(folder: Path):
     with pytest.raises(SystemExit):
         convert.main(["features", "--data-dir", str(folder)])
     assert not marker.exists()
+
+
+def test_an_array_that_its_file_cannot_hold_is_refused(folder: Path):
+    for video, shape in (("d1", "(1099511627776, 4)"), ("d2", "(-1, 1)"), ("d3", f"(0x{'f' * 5000}, 1)")):
+        file_of(folder, "rgb", video).write_bytes(npy_with_header(plain_header(shape), bytes(64)))
+    told = refused(folder)
+    assert [problem.partition("_rgb.npy is refused (")[0][-2:] for problem in told] == ["d1", "d2", "d3"]
 
 
 def test_all_problems_of_the_features_are_told_together(folder: Path):

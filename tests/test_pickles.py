@@ -3,7 +3,10 @@
 import copyreg
 import os
 import pickle
+import re
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from faults.files import CASES, environment, problem, shared
 from pamfn.data.pickles import load_module_state, load_npy_dict
 from pamfn.errors import InputError
 
@@ -248,6 +252,42 @@ def test_an_array_cannot_claim_more_values_than_the_file_holds(tmp_path: Path):
     assert "cannot reshape" in sentence(load_npy_dict, npy(tmp_path / "a.npy", pickled))
 
 
+def test_a_file_may_name_one_array_a_few_times(tmp_path: Path):
+    content = GOOD | dict.fromkeys("cdef", GOOD["a"])
+    assert same(load_npy_dict(npy(tmp_path / "a.npy", pickle.dumps(np.array(content, dtype=object), 4))), content)
+
+
+@pytest.mark.parametrize("name", ["", "a\0", "a\nb", "\ud800", "a\x85", "a" * 201])
+def test_a_name_that_cannot_be_right_is_refused_on_one_line(tmp_path: Path, name: str):
+    pickled = pickle.dumps(np.array(GOOD | {name: GOOD["a"]}, dtype=object), 4)
+    told = sentence(load_npy_dict, npy(tmp_path / "a.npy", pickled))
+    assert "a.npy: the video name '" in told
+    assert told.isprintable()
+
+
+def test_other_names_are_kept_as_they_are(tmp_path: Path):
+    content = {str(name): GOOD["a"] for name in ("$HOME", "../a b", "Ås_北", "a" * 200)}
+    assert same(load_npy_dict(npy(tmp_path / "a.npy", pickle.dumps(np.array(content, dtype=object), 4))), content)
+
+
+def test_every_bad_file_is_refused_in_time_and_runs_nothing(tmp_path: Path):
+    """In one process, which must survive all of them."""
+    words = []
+    for number, case in enumerate(CASES):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        words += case.words(case.write(folder))[2:]
+    program = [sys.executable, "-m", "faults.reading", *words]
+    done = subprocess.run(program, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
+    told = done.stdout.splitlines()
+    wrong = [
+        f"{case.name}: {why}"
+        for case, line in zip(CASES, told, strict=False)
+        if (why := problem(case, tmp_path, 0, line, 0.0))
+    ]
+    assert (wrong, len(told), done.returncode, done.stderr) == ([], len(CASES), 0, "")
+
+
 class Branch(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -336,6 +376,33 @@ def test_a_class_that_is_stood_in_for_cannot_be_called(tmp_path: Path, name: str
     assert "could not be read" in sentence(load_module_state, torch_file(tmp_path / "a.pth", pickled))
 
 
+@pytest.mark.parametrize(
+    ("pickled", "told"),
+    [
+        (b"}N" + b"\x85" * 400_000 + b"Ns.", "a tuple of more than"),
+        (b"}" + shared(b"\x86", 60) + b"Ns.", "a tuple of more than"),
+        (b"}(" + b"(" + b"N" * 20_000 + b"tNu.", "a tuple of more than"),
+        (b"N" * 600_000 + b".", "instructions"),
+    ],
+)
+def test_a_network_file_without_end_is_refused(tmp_path: Path, pickled: bytes, told: str):
+    """In a process of its own, which might not survive it."""
+    path = torch_file(tmp_path / "a.pth", b"\x80\x02" + pickled)
+    words = [sys.executable, "-m", "faults.reading", "network", str(path)]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=30)
+    assert re.search(f"refused: .* could not be read as a network .*{told}", done.stdout)
+
+
+def test_a_compressed_network_file_is_refused(tmp_path: Path):
+    path = saved(Branch().state_dict(), tmp_path / "a.pth")
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, record in records.items():
+            archive.writestr(name, record)
+    assert "it is compressed" in sentence(load_module_state, path)
+
+
 def test_a_network_that_contains_itself_is_refused(tmp_path: Path):
     branch = Branch()
     branch._modules["again"] = branch
@@ -343,8 +410,5 @@ def test_a_network_that_contains_itself_is_refused(tmp_path: Path):
 
 
 def test_reading_features_does_not_import_torch():
-    import subprocess
-    import sys
-
     program = "import sys; import pamfn.data.features, pamfn.data.pickles; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -153,11 +153,9 @@ class Run:
             InputError: when the file is cut short, of another version, changed since it was written, or not a result.
         """
         file = self.file("result.json")
-        if not regular(file).exists():
+        if not regular(file, most=LARGEST_RESULT).exists():
             return None
         try:
-            if file.stat().st_size > LARGEST_RESULT:
-                raise ValueError(f"more than {LARGEST_RESULT >> 20} MiB")
             content = json.loads(file.read_text(encoding="utf-8"))
             found = content.get("schema") if isinstance(content, dict) else None
         except (OSError, ValueError, RecursionError) as error:

@@ -1,12 +1,20 @@
 """Label files: one video per line, its name first, then the numbers that judges gave it."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from pamfn.data.names import problem_of_name, shown
 from pamfn.errors import InputError
+from pamfn.files import few, regular
 
-MOST_PROBLEMS = 20
+MOST_BYTES = 2**24
+MOST_LINES = 100_000
+NUMBER = re.compile(r"[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?")
+"""What is read as a number: Python would read 1_0 as ten, and the digits of any script."""
+LIKE_A_NUMBER = re.compile(r"[\W_]*(\d.*|(nan|inf|infinity)[\W_]*)", re.IGNORECASE | re.DOTALL)
+"""What may have been meant as one, and is no header."""
 
 
 def read_scores(
@@ -15,8 +23,8 @@ def read_scores(
     """The points of every video of a label file, in the order of the file.
 
     `columns` names every column of the file, the video's name first; `score` is the one to read; `select` keeps the
-    videos whose name starts with it. Columns are separated by any white space. A first line without a single number
-    after the name is a header and is skipped; `skip_first_line` skips it whatever it holds.
+    videos whose name starts with it. Columns are separated by any white space. A first line is a header and is skipped
+    if nothing after the name starts like a number; `skip_first_line` skips it whatever it holds.
 
     Raises InputError with every problem of the file, each with its line.
     """
@@ -51,6 +59,9 @@ def valid_scores(
     wrong = []
     for number, fields in rows:
         name = fields[0]
+        if problem := problem_of_name(name):
+            wrong.append(f"{path}:{number}: the video name '{shown(name)}' {problem}.")
+            continue
         if name in seen:
             wrong.append(f"{path}:{number}: video {name} is already on line {seen[name]}: keep one of them.")
             continue
@@ -61,15 +72,13 @@ def valid_scores(
             )
             continue
         field = fields[columns.index(score)]
-        points = _number(field)
-        if points is None or not math.isfinite(points):
-            wrong.append(f"{path}:{number}: the {score} of video {name} is {field!r}: expected a finite number.")
+        points = float(field) if NUMBER.fullmatch(field) else math.nan
+        if not math.isfinite(points):
+            wrong.append(f"{path}:{number}: the {score} of video {name} is '{shown(field)}': expected a finite number.")
         elif name.startswith(select):
             scores[name] = points
 
-    if len(wrong) > MOST_PROBLEMS:
-        wrong[MOST_PROBLEMS:] = [f"{path}: and {len(wrong) - MOST_PROBLEMS} more problems of these kinds."]
-    problems.extend(wrong)
+    problems.extend(few(path, wrong))
     if not scores and not wrong:
         raise InputError(f"{path}: none of its {len(rows)} videos has a name that starts with {select!r}.")
     return scores
@@ -77,7 +86,7 @@ def valid_scores(
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").split("\n")
+        lines = regular(path, most=MOST_BYTES).read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
         raise InputError(
             f"no label file: looked for {path}. Put it there (README, 'Data') or set paths.data_dir."
@@ -87,14 +96,10 @@ def _lines(path: Path) -> list[str]:
         raise InputError(f"{path}:{line}: not text in UTF-8 (byte {error.object[error.start]:#04x}).") from None
     except OSError as error:
         raise InputError(f"cannot read the label file {path}: {error.strerror}.") from None
+    if len(lines) > MOST_LINES:
+        raise InputError(f"{path} has {len(lines)} lines, and a label file {MOST_LINES} at most: is it one?")
+    return lines
 
 
 def _is_header(fields: list[str]) -> bool:
-    return len(fields) > 1 and all(_number(field) is None for field in fields[1:])
-
-
-def _number(field: str) -> float | None:
-    try:
-        return float(field)
-    except ValueError:
-        return None
+    return len(fields) > 1 and not any(LIKE_A_NUMBER.fullmatch(field) for field in fields[1:])

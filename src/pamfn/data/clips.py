@@ -1,21 +1,25 @@
 """Annotations of highlight detection: which clips of a video are highlights, and which videos are for what."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any, Literal
 
 import numpy as np
 
-from pamfn.data.annotations import MOST_PROBLEMS
+from pamfn.data.names import problem_of_name, shown
 from pamfn.errors import InputError
+from pamfn.files import few, regular
 
 SPLITS = {"train": "train", "test": "val"}
 """Ours, and UMT's name of it: its "val" is what it tests on."""
 MOST_FRAMES = 1e12
 """No frame is this late; a number of JSON may be too large for any float."""
+MOST_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,13 @@ def read_clips(path: Path) -> dict[str, Clips]:
     problems: list[str] = []
     for name, entry in _mapping(path, "annotations").items():
         topic, _, video = name.rpartition("/")
+        unnamed = problem_of_name(video) or (problem_of_name(topic) if topic else None)
         wrong = _problem(entry, topic)
         if video in clips:
             wrong = "is there twice, under two topics: keep one of them"
-        if wrong:
+        if unnamed:
+            problems.append(f"{path}: the video name '{shown(name)}' {unnamed}.")
+        elif wrong:
             problems.append(f"{path}: video {name} {wrong}.")
         else:
             fps = entry.get("fps")
@@ -67,7 +74,9 @@ def _problem(entry: Any, topic: str) -> str:
         return "has no domain, clip or match: expected all three"
     domain, clip, match, fps = entry["domain"], entry["clip"], entry["match"], entry.get("fps")
     if not isinstance(domain, str) or topic not in ("", domain):
-        return f"is of the domain {domain!r}: expected the topic in its name"
+        return f"is of the domain {short(domain)}: expected the topic in its name"
+    if problem := problem_of_name(domain):
+        return f"is of the domain {short(domain)}, which {problem}"
     if not isinstance(clip, list) or not isinstance(match, list) or not clip or len(clip) != len(match):
         return "needs as many matches as clips, and one clip at least"
     if not all(type(m) is int and m in (-1, 0, 1) for m in match):
@@ -77,7 +86,7 @@ def _problem(entry: Any, topic: str) -> str:
     if clip[0][0] < 0 or any(one[0] >= two[0] for one, two in pairwise(clip)):
         return "has clips before frame 0 or not in the order of time"
     if fps is not None and not (_number(fps) and fps > 0):
-        return f"has a frame rate of {fps!r}: expected a number above 0, or none"
+        return f"has a frame rate of {short(fps)}: expected a number above 0, or none"
     return ""
 
 
@@ -95,6 +104,9 @@ def read_split(path: Path) -> dict[str, dict[str, list[str]]]:
     topics: dict[str, dict[str, list[str]]] = {}
     problems: list[str] = []
     for topic, lists in _mapping(path, "list of videos").items():
+        if problem := problem_of_name(topic):
+            problems.append(f"{path}: the topic '{shown(topic)}' {problem}.")
+            continue
         found = {ours: lists.get(name) for ours, name in SPLITS.items()} if isinstance(lists, dict) else {}
         if not found or not all(isinstance(names, list) and names for names in found.values()):
             problems.append(f"{path}: topic {topic} needs two lists of videos, {' and '.join(SPLITS.values())}.")
@@ -102,8 +114,10 @@ def read_split(path: Path) -> dict[str, dict[str, list[str]]]:
         ids = [video for names in found.values() for video in names or []]
         if not all(isinstance(video, str) for video in ids):
             problems.append(f"{path}: topic {topic} has a video that is not named by text.")
+        elif odd := [(video, problem) for video in ids if (problem := problem_of_name(video))]:
+            problems += [f"{path}: topic {topic}: the video name '{shown(video)}' {problem}." for video, problem in odd]
         elif len(set(ids)) < len(ids):
-            twice = sorted({video for video in ids if ids.count(video) > 1})
+            twice = sorted(video for video, count in Counter(ids).items() if count > 1)
             problems.append(f"{path}: topic {topic} has videos more than once: {', '.join(twice[:5])}.")
         else:
             topics[topic] = {ours: list(names or []) for ours, names in found.items()}
@@ -123,7 +137,8 @@ def read_split(path: Path) -> dict[str, dict[str, list[str]]]:
 
 def _mapping(path: Path, what: str) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = regular(path, most=MOST_BYTES).read_text(encoding="utf-8")
+        content = json.loads(text, object_pairs_hook=_once)
     except FileNotFoundError:
         raise InputError(
             f"no {what}: looked for {path}. Put it there (README, 'Data') or set paths.data_dir."
@@ -137,8 +152,15 @@ def _mapping(path: Path, what: str) -> Mapping[str, Any]:
     return content
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of a name that is there twice, JSON would keep the last."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"'{shown(twice)}' is there twice")
+    return content
+
+
 def _refuse(path: Path, problems: list[str]) -> None:
-    if len(problems) > MOST_PROBLEMS:
-        problems[MOST_PROBLEMS:] = [f"{path}: and {len(problems) - MOST_PROBLEMS} more problems of these kinds."]
     if problems:
-        raise InputError(problems)
+        raise InputError(few(path, problems))

@@ -8,6 +8,7 @@ Two forms with the same content and the same checksum: the source as released, a
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,17 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from pamfn.data.names import problem_of_name, shown
 from pamfn.data.pickles import load_npy_dict
 from pamfn.errors import InputError
+from pamfn.files import regular
 from pamfn.store import whole
 
 STORE_VERSION = "1"
 CONVERT = "python -m pamfn.convert features"
 NAMED_VIDEOS = 5
 METADATA = {"version", "extractor", "names", "source_name", "source_size", "source_checksum", "checksum"}
+CHECKSUM = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -83,9 +87,12 @@ def _refuse_stale(store: Path, source: Path) -> None:
 
 
 def file_checksum(path: Path) -> str:
-    """BLAKE2b of a file's bytes, 32 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    """BLAKE2b of a file's bytes, 32 hexadecimal digits; InputError when it cannot be read."""
+    try:
+        with regular(path).open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}.") from None
 
 
 def files_of(source: Path) -> list[Path]:
@@ -205,36 +212,66 @@ def write_store(features: FeatureSet, path: Path, *, extractor: str) -> None:
 
 def _read_store(path: Path) -> FeatureSet:
     metadata = _read_metadata(path)
+    try:
+        packed, offsets = _mapped(path)
+        if metadata["checksum"] != _payload_checksum(metadata, offsets, packed):
+            raise ValueError("its checksum does not match")
+        names = _names(metadata["names"])
+        if offsets[0] or offsets[-1] != len(packed) or (offsets[1:] < offsets[:-1]).any():
+            raise ValueError("its videos do not follow one another")
+        bounds = zip(names, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+        arrays = {video: packed[start:end] for video, start, end in bounds}
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}.") from None
+    except Exception as error:  # whoever can write a checksum can write anything
+        raise InputError(f"{path} is damaged ({shown(str(error))}): run `{CONVERT}` again, or remove it.") from None
+    return FeatureSet(arrays, metadata["source_checksum"], path)
+
+
+def _mapped(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """What a store holds (n, width) and where its videos begin and end (videos + 1), in the file that has them.
+
+    `safe_open` has seen that both are within the file.
+    """
     with path.open("rb") as file:
         start = 8 + int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(start - 8))
-
-    def mapped(name: str, dtype: str) -> np.ndarray:
+    arrays = []
+    for name, dtypes, ndim in (("features", {"F16": "<f2", "F32": "<f4"}, 2), ("offsets", {"I64": "<i8"}, 1)):
         spot = header[name]
-        shape = tuple(spot["shape"])
-        return np.memmap(path, dtype, mode="r", offset=start + spot["data_offsets"][0], shape=shape).view(np.ndarray)
+        if len(spot["shape"]) != ndim:
+            raise ValueError(f"{name} have {len(spot['shape'])} dimensions")
+        place = {"offset": start + spot["data_offsets"][0], "shape": tuple(spot["shape"])}
+        arrays.append(np.memmap(path, dtypes[spot["dtype"]], mode="r", **place).view(np.ndarray))
+    return arrays[0], arrays[1]
 
-    try:
-        packed = mapped("features", {"F16": "<f2", "F32": "<f4"}[header["features"]["dtype"]])
-        offsets = mapped("offsets", "<i8")
-        if metadata["checksum"] != _payload_checksum(metadata, offsets, packed):
-            raise ValueError("its checksum does not match")
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({error}): run `{CONVERT}` again, or remove it.") from None
-    bounds = zip(json.loads(metadata["names"]), offsets[:-1], offsets[1:], strict=True)
-    return FeatureSet({video: packed[start:end] for video, start, end in bounds}, metadata["source_checksum"], path)
+
+def _names(text: str) -> list[str]:
+    names = json.loads(text)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("the names of its videos are no texts")
+    if len(set(names)) < len(names):
+        raise ValueError("two of its videos have one name")
+    for name in names:
+        if problem := problem_of_name(name):
+            raise ValueError(f"the video name '{shown(name)}' {problem}")
+    return names
 
 
 def _read_metadata(path: Path) -> dict[str, str]:
     try:
-        with safe_open(path, framework="numpy") as file:
+        with safe_open(regular(path), framework="numpy") as file:
             metadata = file.metadata() or {}
     except FileNotFoundError:
         raise InputError(f"no feature file: looked for {path}.") from None
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is damaged or cut off ({error}): run `{CONVERT}` again, or remove it.") from None
+        raise InputError(
+            f"{path} is damaged or cut off ({shown(str(error))}): run `{CONVERT}` again, or remove it."
+        ) from None
     if metadata.get("version") != STORE_VERSION or not metadata.keys() >= METADATA:
         raise InputError(f"{path} was not written by this version of `{CONVERT}`: run it again, or remove the file.")
+    if not CHECKSUM.fullmatch(metadata["source_checksum"]):
+        raise InputError(f"{path} is damaged (the checksum of its source is none): run `{CONVERT}` again.")
     return metadata
 
 

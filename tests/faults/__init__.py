@@ -1,0 +1,1 @@
+"""What may go wrong from outside, brought about on purpose: campaigns that count what was lost or got wrong."""
