@@ -172,6 +172,7 @@ def one_line_read(folder: Path) -> Outcome:
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
+    process.stdout = None
     began = time.monotonic()
     status, said = finish(process, place)
     outcome = Outcome()

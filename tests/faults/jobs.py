@@ -222,8 +222,6 @@ def finish(process: subprocess.Popen[str], place: Place, seconds: float = PATIEN
         process.kill()
         process.communicate()
         status = None
-    except ValueError:  # the caller closed its stdout
-        status = process.wait(seconds)
     return status, (place.folder / "stderr").read_text()
 
 
@@ -271,7 +269,10 @@ def again(place: Place, reference: Reference, had: Mapping[Path, bytes], words: 
 
 def one_case(part: str, case: str, trial: Callable[[], Outcome]) -> Outcome:
     """A trial as a single case, and a line about it."""
-    found = trial()
+    try:
+        found = trial()
+    except Exception as error:  # the other cases go on
+        found = Outcome(wrong=1, notes=[f"the case itself failed: {type(error).__name__}: {error}"])
     lost, left, wrong = (min(count, 1) for count in (found.lost, found.left_behind, found.wrong))
     outcome = Outcome(1, lost, left, wrong, [f"{part}: {case}: {note}" for note in found.notes])
     bad = lost or left or wrong

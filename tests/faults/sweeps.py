@@ -48,43 +48,39 @@ def workers_of(parent: psutil.Process) -> list[psutil.Process]:
 def killed(folder: Path, moment: str, victim: str) -> Outcome:
     """One trial."""
     place = place_of(folder, f"sweeps/{moment}-{victim}".replace(" ", ""))
-    process = fresh(place.words(*SWEEP, seed=SEEDS), place)
-    if not until(process, MOMENTS[moment]):
-        finish(process, place)
-        return Outcome(wrong=1, notes=["the sweep did not get there"])
-    parent = psutil.Process(process.pid)
-    workers = workers_of(parent)
-    family = parent.children(recursive=True)
-    if not workers:
-        finish(process, place)
-        return Outcome(wrong=1, notes=["the sweep has no workers"])
-    outcome = Outcome()
-    if victim == "worker":
-        workers[0].kill()
-    else:
-        parent.kill()
-        left = outlived(family, ORPHANED)
-        if left:
-            outcome.left_behind += 1
-            outcome.notes.append(f"{len(left)} processes outlived their parent by {ORPHANED:g} s")
-    status, _ = finish(process, place, 60)
-    if status is None:
-        outcome.lost += 1
-        outcome.notes.append("the sweep hangs after its worker was killed")
-    left = outlived(family, ORPHANED)
-    if left:
-        outcome.left_behind += 1
-        outcome.notes.append(f"{len(left)} processes outlived the sweep by {ORPHANED:g} s")
-    if status == 0 and not complete(place, folder):
-        outcome.wrong += 1
-        outcome.notes.append("the sweep without its worker ended with 0, unfinished")
+    outcome = struck(place, moment, victim)
     outcome.add(repeated(folder, place))
     return outcome
 
 
-def complete(place: Place, folder: Path) -> bool:
-    """Whether every run of the sweep is finished."""
-    return len(results(place.runs)) == len(reference_of_sweep(folder).numbers)
+def struck(place: Place, moment: str, victim: str) -> Outcome:
+    """A sweep that loses a worker or its parent, to its end."""
+    process = fresh(place.words(*SWEEP, seed=SEEDS), place)
+    reached = until(process, MOMENTS[moment])
+    parent = psutil.Process(process.pid)
+    workers = workers_of(parent) if reached else []
+    if not workers:
+        finish(process, place)
+        return Outcome(wrong=1, notes=["the sweep did not get there"])
+    family, outcome = parent.children(recursive=True), Outcome()
+    (workers[0] if victim == "worker" else parent).kill()
+    if victim == "parent":  # whoever lives holds its stdout open
+        outcome.add(orphans(family))
+    status, _ = finish(process, place, 60)
+    if status is None:
+        outcome.add(Outcome(lost=1, notes=["the sweep hangs after its worker was killed"]))
+    if status == 0:
+        outcome.add(Outcome(wrong=1, notes=["the sweep lost a worker and ends with 0"]))
+    if victim == "worker":
+        outcome.add(orphans(family))
+    return outcome
+
+
+def orphans(family: list[psutil.Process]) -> Outcome:
+    """What is left of a sweep's processes some seconds after its end."""
+    left = outlived(family, ORPHANED)
+    notes = [f"{len(left)} processes outlived the sweep by {ORPHANED:g} s"] if left else []
+    return Outcome(left_behind=len(notes), notes=notes)
 
 
 def repeated(folder: Path, place: Place) -> Outcome:
