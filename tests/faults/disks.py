@@ -100,7 +100,7 @@ def small_disk(folder: Path, share: float) -> Outcome:
     needed = sum((folder / "reference/runs" / name).stat().st_size for name in reference.files)
     place = place_of(folder, f"disks/disk{share}")
     with mounted(place.runs, f"size={int(needed * share) // 4096 * 4}k"):
-        status, said = finish(fresh(place.words(), place), place)
+        status, said = finish(fresh(place.words(), place))
         outcome = judged(status, said, rf"(?i)no space[^\n]*{re.escape(str(place.runs))}")
         outcome.add(left_by(place, folder))
         remount(place.runs, "size=64m")
@@ -111,7 +111,7 @@ def small_disk(folder: Path, share: float) -> Outcome:
 def limited(folder: Path, limit: int, name: str = "") -> Outcome:
     """A limit of the size of files, from the start or once a file of that name is written."""
     place = place_of(folder, f"disks/limit{limit}{name}")
-    status, said = finish(fresh(place.words(), place, {"FAULT_SIZE": f"{name}:{limit}"}), place)
+    status, said = finish(fresh(place.words(), place, {"FAULT_SIZE": f"{name}:{limit}"}))
     outcome = judged(status, said, rf"(?i){re.escape(name)}[^\n]*(limit|too large)")
     outcome.add(left_by(place, folder))
     outcome.add(again(place, reference_of(folder), results(place.runs)))
@@ -124,7 +124,7 @@ def full_temporary(folder: Path) -> Outcome:
     with mounted(place.temporary, "size=8k"):
         with (place.temporary / "full").open("wb") as file:
             file.write(b"\0" * 8192)
-        status, said = finish(fresh(place.words(), place), place)
+        status, said = finish(fresh(place.words(), place))
         outcome = judged(status, said, re.escape(str(place.temporary))) if status else Outcome()
         if status == 0 and numbers(place.runs) != reference_of(folder).numbers:
             outcome = Outcome(wrong=1, notes=["exit 0, but not the reference's numbers"])
@@ -142,7 +142,7 @@ def read_only(folder: Path) -> Outcome:
             remount(place.runs, "ro")
         else:
             place.runs.chmod(0o555)
-        status, said = finish(fresh(place.words(), place), place)
+        status, said = finish(fresh(place.words(), place))
         outcome = judged(status, said, rf"cannot write {re.escape(str(place.runs))}")
         if there:
             remount(place.runs, "rw")
@@ -156,7 +156,7 @@ def read_only(folder: Path) -> Outcome:
 def closed_output(folder: Path) -> Outcome:
     """Standard output closed (`>&-`): the job trains all the same."""
     place = place_of(folder, "disks/closed")
-    status, said = finish(fresh(place.words(), place, shell='exec "$@" >&-'), place)
+    status, said = finish(fresh(place.words(), place, shell='exec "$@" >&-'))
     outcome = Outcome()
     if status != 0 or "Traceback" in said or "Logging error" in said:
         outcome = Outcome(wrong=1, notes=[f"exit {status}: {last_line(said)}"])
@@ -174,7 +174,7 @@ def one_line_read(folder: Path) -> Outcome:
     process.stdout.close()
     process.stdout = None
     began = time.monotonic()
-    status, said = finish(process, place)
+    status, said = finish(process)
     outcome = Outcome()
     if "Traceback" in said or "Logging error" in said:
         outcome.notes.append(f"a traceback: {last_line(said)}")

@@ -194,17 +194,16 @@ def forked(
 def fresh(
     words: Sequence[str], place: Place, more: Mapping[str, str] | None = None, shell: str = 'exec "$@"'
 ) -> subprocess.Popen[str]:
-    """`python -m WORDS` in an interpreter of its own; stdout is a pipe, stderr a file of the trial."""
-    with (place.folder / "stderr").open("w") as errors:
-        return subprocess.Popen(
-            ["/bin/sh", "-c", shell, "sh", sys.executable, "-m", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            cwd=place.folder,
-            env=place.environment(more),
-        )
+    """`python -m WORDS` in an interpreter of its own; it writes to pipes, which a limit of file sizes does not stop."""
+    return subprocess.Popen(
+        ["/bin/sh", "-c", shell, "sh", sys.executable, "-m", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=place.folder,
+        env=place.environment(more),
+    )
 
 
 def until(process: subprocess.Popen[str], *texts: str) -> bool:
@@ -213,16 +212,15 @@ def until(process: subprocess.Popen[str], *texts: str) -> bool:
     return any(all(text in line for text in texts) for line in process.stdout)
 
 
-def finish(process: subprocess.Popen[str], place: Place, seconds: float = PATIENCE) -> tuple[int | None, str]:
+def finish(process: subprocess.Popen[str], seconds: float = PATIENCE) -> tuple[int | None, str]:
     """Exit status and stderr of a process; one that does not end in time is killed, and has no status."""
     try:
-        process.communicate(timeout=seconds)
-        status = process.returncode
+        _, said = process.communicate(timeout=seconds)
+        return process.returncode, said
     except subprocess.TimeoutExpired:
         process.kill()
-        process.communicate()
-        status = None
-    return status, (place.folder / "stderr").read_text()
+        process.wait()
+        return None, ""
 
 
 def strays(place: Place, reference: Reference, resumable: bool = False) -> list[str]:

@@ -70,7 +70,7 @@ def in_imports(folder: Path, how: signal.Signals, module: str) -> Outcome:
     """A training that is signalled when it imports the module."""
     place = place_of(folder, f"signals/{how.name}-{module}")
     process = fresh(place.words(), place, {"FAULT_IMPORT": f"{module}:{how.name}"})
-    status, said = finish(process, place)
+    status, said = finish(process)
     return afterwards(folder, place, judged(status, said, how, 0))
 
 
@@ -79,11 +79,11 @@ def in_phase(folder: Path, how: signal.Signals, phase: str) -> Outcome:
     place = place_of(folder, f"signals/{how.name}-{phase}".replace(" ", ""))
     process = fresh(place.words(), place)
     if not until(process, *PHASES[phase]):
-        finish(process, place)
+        finish(process)
         return Outcome(wrong=1, notes=["the job did not get there"])
     process.send_signal(how)
     began = time.monotonic()
-    status, said = finish(process, place, PATIENCE)
+    status, said = finish(process, PATIENCE)
     return afterwards(folder, place, judged(status, said, how, time.monotonic() - began))
 
 
@@ -118,7 +118,7 @@ def in_other(folder: Path, name: str, module: str, how: signal.Signals = signal.
         shutil.copytree(folder / "data", one.folder / "data")
     whole = forked(other_words(name, undisturbed), undisturbed)
     process = fresh(other_words(name, place), place, {"FAULT_IMPORT": f"{module}:{how.name}"})
-    status, said = finish(process, place)
+    status, said = finish(process)
     outcome = judged(status, said, how, 0)
     ended = forked(other_words(name, place), place)
     if (ended.returncode, whole.returncode) != (0, 0):

@@ -60,13 +60,13 @@ def struck(place: Place, moment: str, victim: str) -> Outcome:
     parent = psutil.Process(process.pid)
     workers = workers_of(parent) if reached else []
     if not workers:
-        finish(process, place)
+        finish(process)
         return Outcome(wrong=1, notes=["the sweep did not get there"])
     family, outcome = parent.children(recursive=True), Outcome()
     (workers[0] if victim == "worker" else parent).kill()
     if victim == "parent":  # whoever lives holds its stdout open
         outcome.add(orphans(family))
-    status, _ = finish(process, place, 60)
+    status, _ = finish(process, 60)
     if status is None:
         outcome.add(Outcome(lost=1, notes=["the sweep hangs after its worker was killed"]))
     if status == 0:
@@ -87,7 +87,7 @@ def repeated(folder: Path, place: Place) -> Outcome:
     """The same sweep again, in workers again; its folder goes."""
     had = results(place.runs)
     process = fresh(place.words(*SWEEP, seed=SEEDS), place)
-    status, said = finish(process, place)
+    status, said = finish(process)
     outcome = Outcome()
     if status != 0:
         outcome.lost += 1
