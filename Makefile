@@ -14,7 +14,7 @@ FIND_LINKS := $(if $(PIP_FIND_LINKS),$(wildcard $(PIP_FIND_LINKS)))
 export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench notebooks wandb-sync clean
+.PHONY: help setup demo test faults check bench notebooks wandb-sync clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +26,9 @@ demo: setup ## train both stages on the embedded synthetic data set and score it
 
 test: setup ## run the tests
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+faults: setup ## kill, interrupt and starve commands, and run them again, e.g. ARGS="kills disks"
+	cd tests && ../$(BIN)/python -m faults $(ARGS)
 
 check: setup ## lint, format, types
 	$(BIN)/ruff check .
