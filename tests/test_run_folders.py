@@ -285,7 +285,8 @@ def test_a_resume_point_that_cannot_be_one_is_told_with_what_to_do(data: Path, s
     file = begun(data)
     spoil(file)
     with pytest.raises(
-        InputError, match=r"resume\.ckpt(?: is damaged or of another training .*Remove it|: it is a folder|: it is a pipe)"
+        InputError,
+        match=r"resume\.ckpt(?: is damaged or of another training .*Remove it|: it is a folder|: it is a pipe)",
     ):
         run_job(small(data, "modalities=[rgb]", "resume_seconds=0"))
 
