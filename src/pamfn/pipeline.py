@@ -20,6 +20,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors.torch import load_file
@@ -33,7 +34,7 @@ from pamfn.results import Trained, data_files, predictions_of, record_missing, r
 from pamfn.schema import BaselineRecipe, Config, StageRecipe
 from pamfn.store import Run, cannot_write
 from pamfn.targets import build, target
-from pamfn.training.callbacks import Progress, Record, ResumePoint, write_weights
+from pamfn.training.callbacks import OwnSigterm, Progress, Record, ResumePoint, write_weights
 from pamfn.training.decisions import decision_counts
 from pamfn.training.latency import inference_ms
 from pamfn.training.loggers import open_logger
@@ -338,7 +339,7 @@ def scored(config: Config, folder: Path, weights: str, data: VideoSplits, split:
     return module.predicted(data, split)
 
 
-def trainer_of(config: Config, **arguments: Any) -> L.Trainer:
+def trainer_of(config: Config, *, callbacks: Sequence[Callback] = (), **arguments: Any) -> L.Trainer:
     """The configured Trainer, quiet, with what the pipeline gives it.
 
     Under SLURM Lightning would save on its own what it is told to requeue (`hpc_ckpt_*`), and load the newest such file
@@ -348,6 +349,7 @@ def trainer_of(config: Config, **arguments: Any) -> L.Trainer:
     return build(
         config.trainer,
         plugins=[LightningEnvironment()],
+        callbacks=[OwnSigterm(), *callbacks],
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,

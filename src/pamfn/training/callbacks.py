@@ -2,7 +2,9 @@
 
 import logging
 import math
+import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from statistics import mean
@@ -10,6 +12,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -107,6 +110,31 @@ class ResumePoint(Callback):
         for record in self.records:
             record.write()
         self.saved = time.monotonic()
+
+
+class OwnSigterm(Callback):
+    """Gives SIGTERM back to who had it before Lightning, which takes it and ends the process after a batch.
+
+    A launcher may want a job to go on after it: submitit's are told to requeue by the signal that follows. Where nobody
+    had it, a training keeps Lightning's; a mere validation ends at once, not as if all were well.
+    """
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.before = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if callable(self.before):
+            give_back(self.before)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            give_back(self.before)
+
+
+def give_back(handler: Any) -> None:
+    """Sets what handles SIGTERM, as Lightning does: in the main thread only."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 class Progress(Callback):
