@@ -438,6 +438,21 @@ def test_an_interrupted_command_leaves_nothing_half_written_and_goes_on(tmp_path
     assert len(list(branches.glob("*/result.json"))) == 1
 
 
+def test_a_launcher_that_takes_sigterm_keeps_it(tmp_path, monkeypatch):
+    """As submitit's do, whose jobs are requeued by the signal after it."""
+    from pamfn.training.callbacks import Progress
+
+    taken = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: taken.append(number))
+    monkeypatch.setattr(Progress, "on_train_epoch_end", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        done = run(small(tmp_path, "modalities=[rgb]", "recipe.branch.epochs=3"))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert done.result() is not None
+    assert len(taken) == 3
+
+
 def test_a_full_disk_ends_with_a_sentence_and_nothing_half_written(tmp_path, monkeypatch):
     def no_space(file, content):
         with file.open("wb") as opened:

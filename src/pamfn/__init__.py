@@ -2,7 +2,9 @@
 
 import sys
 
-if sys.argv[:1] == ["-m"]:  # `python -m pamfn...`, whose module is being looked for
-    from pamfn.console import start
+from pamfn import console
 
-    start()
+if sys.argv[:1] == ["-m"]:  # `python -m pamfn...`, whose module is being looked for
+    console.start()
+else:
+    console.end_with_parent()

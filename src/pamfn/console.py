@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from functools import cache
 from types import FrameType, TracebackType
 from typing import NoReturn, TextIO
 
@@ -81,12 +80,10 @@ class Console(logging.StreamHandler[TextIO]):
         super().handleError(record)
 
 
-@cache
 def end_with_parent() -> None:
-    """In a process that works at a sweep's jobs: ends it when the sweep's own is gone."""
-    parent = os.getppid()
-    if os.environ.get(PARENT) == str(parent):
-        threading.Thread(target=watch, args=(parent,), daemon=True).start()
+    """In a process of joblib's that works at a sweep's jobs: ends it when the sweep's own is gone."""
+    if PARENT in os.environ and any("loky" in word for word in sys.orig_argv):
+        threading.Thread(target=watch, args=(int(os.environ[PARENT]),), daemon=True).start()
 
 
 def watch(parent: int) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors import SafetensorError, safe_open
@@ -35,7 +36,7 @@ from pamfn.results import Trained, data_files, predictions_of, record_missing, r
 from pamfn.schema import BaselineRecipe, Config, StageRecipe
 from pamfn.store import Run, cannot_write
 from pamfn.targets import build, target
-from pamfn.training.callbacks import Progress, Record, ResumeFile, ResumePoint, write_weights
+from pamfn.training.callbacks import OwnSigterm, Progress, Record, ResumeFile, ResumePoint, write_weights
 from pamfn.training.decisions import decision_counts
 from pamfn.training.latency import inference_ms
 from pamfn.training.loggers import open_logger
@@ -427,7 +428,7 @@ def scored(config: Config, folder: Path, weights: str, data: VideoSplits, split:
     return module.predicted(data, split)
 
 
-def trainer_of(config: Config, **arguments: Any) -> L.Trainer:
+def trainer_of(config: Config, *, callbacks: Sequence[Callback] = (), **arguments: Any) -> L.Trainer:
     """The configured Trainer, quiet, with what the pipeline gives it.
 
     Under SLURM Lightning would save on its own what it is told to requeue (`hpc_ckpt_*`), and load the newest such file
@@ -438,6 +439,7 @@ def trainer_of(config: Config, **arguments: Any) -> L.Trainer:
         config.trainer,
         plugins=[LightningEnvironment(), ResumeFile()],
         enable_autolog_hparams=False,  # the module that scores would overwrite W&B's record of the training
+        callbacks=[OwnSigterm(), *callbacks],
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,

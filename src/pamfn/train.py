@@ -35,7 +35,6 @@ config.register()
 @hydra.main(version_base="1.3", config_path=str(config.CONF), config_name="train")
 def job(raw: DictConfig) -> float:
     """One job of Hydra's; the reported Spearman correlation (or mAP), nan for a failed job of a sweep."""
-    console.end_with_parent()
     single = HydraConfig.get().mode != RunMode.MULTIRUN
     try:
         if single:

@@ -3,7 +3,9 @@
 import io
 import logging
 import math
+import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
@@ -129,6 +132,31 @@ class ResumePoint(Callback):
         for record in self.records:
             record.write()
         self.saved = time.monotonic()
+
+
+class OwnSigterm(Callback):
+    """Gives SIGTERM back to who had it before Lightning, which takes it and ends the process after a batch.
+
+    A launcher may want a job to go on after it: submitit's are told to requeue by the signal that follows. Where nobody
+    had it, a training keeps Lightning's; a mere validation ends at once, not as if all were well.
+    """
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.before = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if callable(self.before):
+            give_back(self.before)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            give_back(self.before)
+
+
+def give_back(handler: Any) -> None:
+    """Sets what handles SIGTERM, as Lightning does: in the main thread only."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 class Progress(Callback):
