@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "pamfn"
-SHARED = {"errors", "store"}
+SHARED = {"errors", "files", "store"}
 MAY_IMPORT = {
     "models": {"models", *SHARED},
     "data": {"data", *SHARED},

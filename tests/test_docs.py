@@ -74,6 +74,16 @@ def test_the_commands_of_the_readme_run_one_after_another(tmp_path: Path, tiny_d
         assert done.returncode == 0, line + "\n" + done.stdout + done.stderr
 
 
+def test_the_job_for_slurm_is_a_script_whose_command_composes(tmp_path: Path, tiny_data: Path):
+    (script,) = blocks("sh")
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    (line,) = [line for line in script.splitlines() if line.startswith("python ")]
+    words = shlex.split(made_small(line.removesuffix(" &")))
+    places = {"PAMFN_DATA_DIR": str(tiny_data), "PAMFN_OUTPUT_DIR": str(tmp_path / "runs")}
+    done = command([*words[2:], "--cfg", "job"], tmp_path, os.environ | places)
+    assert done.returncode == 0, done.stderr
+
+
 def expanded(word: str, folder: Path) -> list[str]:
     """What a shell in `folder` makes of a word."""
     return sorted(str(path.relative_to(folder)) for path in folder.glob(word)) if "*" in word else [word]

@@ -12,6 +12,7 @@ from typing import Any
 from pamfn import config
 from pamfn.answers import answered
 from pamfn.errors import InputError
+from pamfn.evaluate import add_trust
 from pamfn.evaluation.figures import plot_attention, plot_decisions, plot_fusionnets, plot_policy, plot_text
 from pamfn.explain import Explanation, Video, explain, fused, has_weights
 from pamfn.sweep import Sweep, sweep_of
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--split", choices=["test", "holdout", "train"], help="default: test")
     parser.add_argument("--to", type=Path, default=Path("figures"), help="folder for the PNGs (default: figures)")
     parser.add_argument("--data-dir", help="where the data is now (default: where the runs read it)")
+    add_trust(parser)
     arguments = parser.parse_intermixed_args()
     of_runs = {"--video": arguments.video, "--split": arguments.split, "--data-dir": arguments.data_dir}
     unread = [option for option, value in of_runs.items() if value is not None]
@@ -60,7 +62,7 @@ def main() -> None:
         else:
             folders = [Path(word) for word in arguments.words]
             split = arguments.split or "test"
-            drawn = draw_runs(folders, arguments.to, arguments.video, split, arguments.data_dir)
+            drawn = draw_runs(folders, arguments.to, arguments.video, split, arguments.data_dir, arguments.trust)
     except InputError as error:
         config.refuse(error)
     for path in drawn.files:
@@ -70,7 +72,12 @@ def main() -> None:
 
 
 def draw_runs(
-    folders: Sequence[Path], to: Path, video: str | None = None, split: str = "test", data_dir: str | None = None
+    folders: Sequence[Path],
+    to: Path,
+    video: str | None = None,
+    split: str = "test",
+    data_dir: str | None = None,
+    trust: Sequence[str] = (),
 ) -> Drawn:
     """decisions.png with a line a run; attention.png and policy.png for one video of the first run.
 
@@ -83,9 +90,9 @@ def draw_runs(
         raise InputError("which runs? Give folders of finished fused runs, such as runs/fusion/*, or --table NAME.")
     labels = labelled([fused(folder) for folder in folders], folders)
     drawn = Drawn()
-    drawn.add(to / "decisions.png", lambda path: draw_decisions(path, labels, split, data_dir))
+    drawn.add(to / "decisions.png", lambda path: draw_decisions(path, labels, split, data_dir, trust))
     if has_weights(folders[0]):
-        explanation = explain(folders[0], split, data_dir)
+        explanation = explain(folders[0], split, data_dir, trust)
         shown = explanation.video(video)
         drawn.add(to / "attention.png", lambda path: draw_attention(path, explanation, shown))
         drawn.add(to / "policy.png", lambda path: draw_policy(path, explanation, shown))
@@ -108,12 +115,18 @@ def labelled(results: Sequence[dict[str, Any]], folders: Sequence[Path]) -> dict
     return dict(zip(apart, folders, strict=True))
 
 
-def draw_decisions(path: Path, runs: Mapping[str, Path], split: str = "test", data_dir: str | None = None) -> None:
+def draw_decisions(
+    path: Path,
+    runs: Mapping[str, Path],
+    split: str = "test",
+    data_dir: str | None = None,
+    trust: Sequence[str] = (),
+) -> None:
     """Figure 5 of {label: folder of a finished fused run}, from the results where they hold the counts."""
-    plot_decisions(path, {label: counts_of(folder, split, data_dir) for label, folder in runs.items()}, split)
+    plot_decisions(path, {label: counts_of(folder, split, data_dir, trust) for label, folder in runs.items()}, split)
 
 
-def counts_of(folder: Path, split: str, data_dir: str | None) -> list[list[int]]:
+def counts_of(folder: Path, split: str, data_dir: str | None, trust: Sequence[str]) -> list[list[int]]:
     """[[n_0, ..., n_K] of every stage]: how often a run's network enabled how many FusionNets.
 
     Raises:
@@ -122,7 +135,7 @@ def counts_of(folder: Path, split: str, data_dir: str | None) -> list[list[int]]
     result = fused(folder)
     if split == "test" and result.get("decisions"):
         return result["decisions"]
-    return explain(folder, split, data_dir).decision_counts()
+    return explain(folder, split, data_dir, trust).decision_counts()
 
 
 def draw_attention(path: Path, explanation: Explanation, video: Video) -> None:

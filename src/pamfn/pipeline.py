@@ -166,6 +166,7 @@ def check_buildable(config: Config, kind: Kind, modalities: Sequence[str]) -> No
         place_of_crop = "data.crop" if own is None else f"recipe.{kind}.crop"
         raise InputError(f"{place_of_crop}: the network needs {shortest} segments or more, not {crop}.")
     network = sketch(config, kind, modalities)
+    refuse_large(network)
     try:
         trainer_of(config, logger=False)
     except Exception as error:  # whatever Lightning says of settings that it does not take
@@ -174,6 +175,17 @@ def check_buildable(config: Config, kind: Kind, modalities: Sequence[str]) -> No
         raise InputError(
             f"recipe.{kind}.head_lr_scale: all of this network learns at one rate, not its head at "
             f"{recipe.head_lr_scale} times the others'. Leave it at 1.0."
+        )
+
+
+def refuse_large(network: nn.Module) -> None:
+    """Weights that would not fit in this machine's memory, with gradients and an optimiser's two averages of them."""
+    numbers = sum(p.numel() for p in network.parameters())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 16 * numbers > memory:
+        raise InputError(
+            f"model: {numbers:,} parameters take {16 * numbers / 2**30:.0f} GiB in training, and this machine has "
+            f"{memory / 2**30:.0f}. Choose smaller widths, e.g. model.branch.d_model=256."
         )
 
 

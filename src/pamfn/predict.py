@@ -8,6 +8,7 @@ from pathlib import Path
 from pamfn import config
 from pamfn.errors import InputError
 from pamfn.evaluate import add_trust, configuration, with_weights
+from pamfn.naming import file_name
 from pamfn.store import write_text
 
 
@@ -87,11 +88,10 @@ def predict(
         drawn[name] = average_precision(labels, logits)
         precision = f"average precision {drawn[name]:.3f} (chance {chance({name: labels}):.3f})"
         title = f"{data.task}, {name}: {precision}"
-        plot_highlights(
-            to / f"{name}.png", data.grid[name], labels, shown(logits, data), title, unit=data.grid_unit[name]
-        )
+        picture = to / f"{file_name(name)}.png"
+        plot_highlights(picture, data.grid[name], labels, shown(logits, data), title, unit=data.grid_unit[name])
         told = f"{int(labels.sum())} highlights in {len(labels)} clips"
-        print(f"{to / name}.png: {precision}, {told}")
+        print(f"{picture}: {precision}, {told}")
     return drawn
 
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from faults.outcome import Outcome
 
-PARTS = ("kills", "sweeps", "signals", "disks", "files", "slurm")
+PARTS = ("kills", "sweeps", "signals", "disks", "files", "folders", "slurm")
 
 
 def main() -> None:
