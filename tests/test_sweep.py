@@ -184,6 +184,13 @@ def test_jobs_side_by_side_share_their_branches_and_tell_what_failed(run_cli: Ru
     assert "+ablation=average" in failed.stdout.partition("the rest is done:")[2]
 
 
+def test_a_sweep_of_one_data_set_in_several_columns_is_refused_before_any_job(run_cli: RunCli, tmp_path: Path):
+    refused = run_cli(["train", "-m", "+table=fusionnets", "data=uiprmd", "logger=csv"])
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: data=uiprmd: the columns rg_ball, rg_clubs, ")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_table_alone_or_an_empty_plan_is_refused(run_cli: RunCli):
     alone = run_cli(["train", "+table=fusionnets"])
     assert (alone.returncode, alone.stdout) == (1, "")
@@ -242,6 +249,8 @@ def test_a_job_is_tagged_with_its_place_beside_deletions(tmp_path: Path, monkeyp
     words = ["~model.samples", "+experiment=uiprmd", "+ablation=full"]
     given = SimpleNamespace(overrides=SimpleNamespace(task=words))
     monkeypatch.setattr("pamfn.train.HydraConfig", SimpleNamespace(get=lambda: given))
+    assert tagged(job.config).logger.tags[-2:] == ["full", "uiprmd"]
+    given.overrides.task = ["+experiment=fisv_tes", "data=uiprmd", "+ablation=full"]
     assert tagged(job.config).logger.tags[-2:] == ["full", "uiprmd"]
 
 

@@ -94,10 +94,15 @@ def read(runs: list[Run]) -> float:
 
 
 def tagged(job: config.Config) -> config.Config:
-    """With its row and column of the table as W&B tags."""
+    """With its row and column of the table as W&B tags; a column whose data a word replaced is called by the data."""
     if job.table is None:
         return job
-    values = dict(word.split("=", 1) for word in HydraConfig.get().overrides.task if "=" in word)
+    from pamfn.sweep import replaces_data
+
+    words = HydraConfig.get().overrides.task
+    values = dict(word.split("=", 1) for word in words if "=" in word)
+    if any(map(replaces_data, words)):
+        values[job.table.column] = str(job.data.get("name"))
     place = [values[key] for key in (job.table.row, job.table.column) if key in values]
     return job.model_copy(update={"logger": job.logger.model_copy(update={"tags": [*job.logger.tags, *place]})})
 
