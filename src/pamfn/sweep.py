@@ -3,6 +3,7 @@
 import shlex
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,7 @@ from pamfn.errors import InputError
 from pamfn.finished import Kind, every_run, finished, locate, readable, wanted
 from pamfn.schema import SEEDS, Config, Node, Table
 from pamfn.store import Run
+from pamfn.subsets import of_streams
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,15 @@ class Job:
 class Sweep:
     """A table, its jobs, and a sentence for every combination that cannot be one.
 
-    data: {column as swept: what its data are called}, by which a column is shown.
+    data: {column as swept: what its data are called}, by which a column is shown. words: what Hydra needs beside the
+    user's words to sweep these rows.
     """
 
     table: Table
     jobs: list[Job]
     problems: list[str]
     data: dict[str, str]
+    words: list[str]
 
 
 def sweep_of(name: str, overrides: Sequence[str] = ()) -> Sweep:
@@ -94,8 +98,10 @@ def sweep_of(name: str, overrides: Sequence[str] = ()) -> Sweep:
             raw = compose("train", overrides=fixed, return_hydra_config=True)
             params = {key: str(value) for key, value in raw.hydra.sweeper.params.items()}
             table = Table.model_validate(resolved(raw.table))
-            expanded = expand([f"+table={name}", *(f"{key}={value}" for key, value in params.items()), *words])
-            jobs, problems = jobs_of(table, expanded)
+            swept = [f"+table={name}", *(f"{key}={value}" for key, value in params.items()), *words]
+            file, table = table, with_rows(table, expand(swept), words)
+            own = [] if table is file or row_words(table, words) else [f"{table.row}={','.join(table.rows)}"]
+            jobs, problems = jobs_of(table, expand([*swept, *own]))
             data = data_of(table, jobs, words)
     except HydraException as error:
         raise InputError(f"{name}: {str(error).splitlines()[0]}") from error
@@ -103,7 +109,39 @@ def sweep_of(name: str, overrides: Sequence[str] = ()) -> Sweep:
         raise InputError(problems)
     refuse_apart(jobs, seeds)
     refuse_several(jobs)
-    return Sweep(table, jobs, problems, data)
+    return Sweep(table, jobs, problems, data, own)
+
+
+def with_rows(table: Table, combinations: Sequence[list[str]], words: Sequence[str]) -> Table:
+    """The table with the rows that these combinations' data sets have streams for.
+
+    Raises:
+        InputError: when there is no such table.
+    """
+    if not table.streams:
+        return table
+    chosen = [word.lstrip("+") for word in words if word.lstrip("+").startswith(("modalities=", "available="))]
+    if chosen:
+        raise InputError(
+            f"{' '.join(chosen)}: the rows of {table.name} choose the streams. Choose of its rows instead, e.g. "
+            f"{table.row}={next(iter(table.rows))}."
+        )
+    streams, asked = dict[str, list[str]](), set[str]()
+    for overrides in combinations:
+        values = dict(word.split("=", 1) for word in overrides if "=" in word)
+        asked.add(values[table.row])
+        if values[table.column] not in streams:
+            others = [word for word in overrides if word.partition("=")[0] != table.row]
+            raw = compose("train", others, return_hydra_config=True)
+            with suppress(InputError):  # its jobs will say so
+                refuse_other_features(raw.hydra.runtime.choices)
+                streams[values[table.column]] = list(raw.features)
+    return of_streams(table, streams, asked if row_words(table, words) else ())
+
+
+def row_words(table: Table, words: Sequence[str]) -> list[str]:
+    """The words of a command line that choose rows."""
+    return [word for word in words if word.partition("=")[0] == table.row]
 
 
 READ_HOW = ("_target_", "name", "crop", "test_crop", "bags", "max_score", "annotations")

@@ -157,6 +157,7 @@ def prepared(words: list[str]) -> None:
         from pamfn.sweep import is_seeds
 
         sweep = expanded(table, words)
+        words = [*words, *sweep.words]
         if any(map(is_seeds, words)):  # a job has them all
             words = [*words, f"seed={sweep.jobs[0].seed}"]
     sys.argv[1:] = config.let_checked_refuse(words, table or "")
