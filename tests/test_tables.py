@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from composed import composed
 from conftest import RunCli
+from pamfn.answers import NEEDED
 from pamfn.building import build, paper_figures
 from pamfn.config import CONF, EXPERIMENTS, resolved, table_names
 from pamfn.errors import InputError
@@ -245,6 +246,31 @@ def test_a_correlation_that_is_not_defined_is_left_out_and_named(tmp_path: Path)
     assert any("no number for seed 1" in note for note in table.notes)
 
 
+@pytest.mark.parametrize(("true", "predicted"), [(None, 7.5), (7.5, None)])
+def test_a_constant_prediction_is_a_warning_before_all_other_notes(
+    tmp_path: Path, true: float | None, predicted: float | None
+):
+    for job in jobs(tmp_path, "+experiment=uiprmd", "+ablation=full"):
+        run, metrics = fabricate(job.config)
+        if job.seed:
+            of_videos, guesses = points("uiprmd/other/1", 10.0)
+            write_predictions(run, [true or y for y in of_videos], [predicted or p for p in guesses])
+            constant = {"best_on_test": {**metrics, "srcc": math.nan}}
+            run.write_result({**(run.result() or {}), "metrics": constant})
+    table = built(tmp_path, "+experiment=uiprmd", "+ablation=full")
+    assert table.cells["Ranked FusionNets", "uiprmd"].n == 1
+    why = (
+        "which predicted the same score for every test video: its"
+        if predicted
+        else ("since its test videos all have the same points:")
+    )
+    start = "WARNING: Ranked FusionNets, uiprmd: no number for seed 1, 2, "
+    assert table.notes[0] == f"{start}{why} correlations are nan; left out of the mean."
+    (protocol,) = protocols(readable(every_run(tmp_path / "runs")), "srcc")
+    assert protocol.notes[0].startswith("WARNING: uiprmd | PAMFN | ")
+    assert ", best on test: no number for seed 1, 2, whose correlations are nan" in protocol.notes[0]
+
+
 # the paper's figures
 
 
@@ -451,6 +477,50 @@ def test_a_result_that_cannot_be_trusted_is_told_and_the_rest_is_shown(tmp_path:
     assert list(table.cells["Ranked FusionNets", "uiprmd"].values) == [0, 2]
     assert [note for note in table.notes if note.startswith("Left out") and told in note]
     assert len(table.missing) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (
+            {"metrics": {"best_on_test": {"map": 0.5}}},
+            "Left out: 1 runs have no srcc under best_on_test, but map; shown",
+        ),
+        ({"metrics": {"best_on_test": {"srcc": "high"}}}, "Left out: 1 runs have no srcc under best_on_test, but srcc"),
+        ({"metrics": {"last": {"srcc": 0.5}}}, "a result without metrics of best_on_test, which it reports."),
+    ],
+)
+def test_a_result_that_lacks_the_metric_is_left_out_with_a_sentence(tmp_path: Path, changed: dict[str, Any], told: str):
+    for job in jobs(tmp_path, "+experiment=uiprmd", "+ablation=full", "seed=0,1"):
+        fabricate(job.config, **changed if job.seed else {})
+    table = built(tmp_path, "+experiment=uiprmd", "+ablation=full", "seed=0,1")
+    assert table.cells["Ranked FusionNets", "uiprmd"].n == 1
+    assert any(told in note for note in table.notes if note.startswith("Left out: "))
+
+
+def test_a_result_without_what_tables_need_is_left_out_with_a_sentence(tmp_path: Path):
+    (job,) = jobs(tmp_path, "+experiment=uiprmd", "+ablation=full", "seed=0")
+    run, _ = fabricate(job.config)
+    result = run.result() or {}
+    for key in (*NEEDED, "data_files"):
+        run.write_result({name: value for name, value in result.items() if name != key})
+        notes = built(tmp_path, "+experiment=uiprmd", "+ablation=full", "seed=0").notes
+        assert any(note.startswith("Left out: ") and key in note for note in notes), key
+
+
+def test_highlights_without_a_chance_level_have_no_row_of_it(tmp_path: Path):
+    asked = ("+experiment=youtube_dog", "+ablation=full", "seed=0")
+    (job,) = jobs(tmp_path, *asked, table="highlight_detection")
+    fabricate(job.config, metrics={"best_on_test": {"map": 0.5, "map_step": 0.5}})
+    table = built(tmp_path, *asked, table="highlight_detection")
+    assert table.cells["PAMFN", "Dog"].mean == 0.5
+    assert [note for note in table.notes if note.startswith(f"No chance level for {job.run.path.name}: its result has")]
+    (job,) = jobs(tmp_path, *asked)
+    fabricate(job.config, metrics={"best_on_test": {"map": 0.5, "map_step": 0.5}})
+    assert (
+        "Left out: 1 runs have no srcc under best_on_test, but map, map_step; shown as not run."
+        in built(tmp_path, *asked).notes
+    )
 
 
 @pytest.mark.parametrize("content", [None, "", "weights,split\nselected,test\n", "other"])

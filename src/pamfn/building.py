@@ -109,7 +109,10 @@ def chance_levels(
 def chance_level(answer: Answer, metric: str) -> float:
     """The mAP of random rankings of the test videos of a run."""
     if metric == "map":
-        return answer.result["metrics"][answer.result["reported"]]["chance"]
+        level = answer.result["metrics"][answer.result["reported"]].get("chance")
+        if level is None:
+            raise InputError(f"No chance level for {answer.run.path.name}: its result has none.")
+        return level
     return fmean(expected_step_precision(*counts) for counts in clip_counts(answer).values())
 
 
