@@ -101,7 +101,11 @@ def sweep_of(name: str, overrides: Sequence[str] = ()) -> Sweep:
             swept = [f"+table={name}", *(f"{key}={value}" for key, value in params.items()), *words]
             file, table = table, with_rows(table, expand(swept), words)
             own = [] if table is file or row_words(table, words) else [f"{table.row}={','.join(table.rows)}"]
-            jobs, problems = jobs_of(table, expand([*swept, *own]))
+            combinations = expand([*swept, *own])
+            if any(map(replaces_data, words)):  # refused before all of them are composed
+                of_columns = {dict(w.split("=", 1) for w in c if "=" in w)[table.column]: c for c in combinations}
+                data_of(table, jobs_of(table, [*of_columns.values()])[0], words)
+            jobs, problems = jobs_of(table, combinations)
             data = data_of(table, jobs, words)
     except HydraException as error:
         raise InputError(f"{name}: {str(error).splitlines()[0]}") from error
