@@ -3,6 +3,7 @@
 import math
 import warnings
 from itertools import combinations
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from pamfn.evaluation.highlights import average_precision
 from pamfn.evaluation.metrics import METRICS, score_metrics
 from pamfn.evaluation.statistics import average
 
@@ -110,3 +112,17 @@ def test_the_mean_over_actions_is_taken_in_fisher_space():
 def test_the_papers_averages_are_fisher_means():
     assert average("srcc", [0.757, 0.825, 0.836, 0.846]) == pytest.approx(0.819, abs=0.0015)  # RG
     assert average("srcc", [0.754, 0.872]) == pytest.approx(0.822, abs=0.0015)  # Fis-V
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 60)), min_size=1, max_size=60), st.randoms())
+def test_only_equal_scores_leave_the_average_precision_to_the_order_of_the_clips(
+    clips: list[tuple[int, int]], random: Random
+):
+    ranked = [clip for _, clip in sorted({score: clip for clip, score in clips}.items())]
+    scored = list(enumerate(ranked))
+    random.shuffle(scored)
+    assert average_precision([clip for _, clip in scored], [score for score, _ in scored]) == average_precision(
+        ranked, list(range(len(ranked)))
+    )
+    equal = [average_precision(labels, [0.5] * 36) for labels in ([1] * 4 + [0] * 32, [0] * 32 + [1] * 4)]
+    assert equal == [1, pytest.approx(0.05, abs=0.02)]

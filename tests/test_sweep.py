@@ -2,25 +2,32 @@
 
 import copy
 import json
+import re
+import shlex
 import shutil
 import sys
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from composed import SMALL
 from conftest import TEST, TRAIN, RunCli
 from pamfn.archive import archive, main
-from pamfn.config import CONF, EXPERIMENTS, table_names
+from pamfn.building import built
+from pamfn.config import CONF, EXPERIMENTS, register, resolved, table_names
 from pamfn.cost import Epoch
 from pamfn.errors import InputError
 from pamfn.finished import finished
+from pamfn.schema import Table
 from pamfn.store import Run
-from pamfn.sweep import Job, Sweep, costs_of, hours, plan, sweep_of
+from pamfn.subsets import PLACES, by_place, rows_of
+from pamfn.sweep import Job, Sweep, costs_of, expand, hours, jobs_of, plan, sweep_of, sweeps
 from pamfn.train import prepared, tagged
 from wandb_files import merged, records
 
@@ -184,6 +191,125 @@ def test_jobs_side_by_side_share_their_branches_and_tell_what_failed(run_cli: Ru
     assert "+ablation=average" in failed.stdout.partition("the rest is done:")[2]
 
 
+def test_a_sweep_of_one_data_set_in_several_columns_is_refused_before_any_job(run_cli: RunCli, tmp_path: Path):
+    refused = run_cli(["train", "-m", "+table=fusionnets", "data=uiprmd", "logger=csv"])
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: data=uiprmd: the columns rg_ball, rg_clubs, ")
+    assert not (tmp_path / "runs").exists()
+
+
+STREAMS = ("vicon_positions", "kinect_angles", "kinect_positions", "feet")
+FOUR = ("+experiment=uiprmd", "++features.feet={extractor:zscore,width:3}", "data.name=four", "logger=csv")
+TWO = ("+experiment=uiprmd", "~features.kinect_angles", "data.name=two", "logger=csv")
+
+
+@pytest.mark.parametrize("name", ["modalities", "missing_modality", "highlight_detection"])
+def test_rows_made_from_three_streams_are_those_of_the_files(name: str):
+    topic = "youtube_dog" if name == "highlight_detection" else "fisv_tes"
+    of_files = sweep_of(name, [f"+experiment={topic}", "seed=0"])
+    assert list(rows_of(of_files.table, PLACES).values()) == list(of_files.table.rows.values())
+    made = rows_of(of_files.table, ("rgb", "flow", "audio"))
+    again = sweep_of(name, [f"+experiment={topic}", "seed=0", f"+ablation={','.join(made)}"])
+    assert [job.run.path for job in again.jobs] == [job.run.path for job in of_files.jobs]
+
+
+def test_every_row_by_place_is_in_a_table_that_has_rows_for_other_streams():
+    for name in table_names():
+        table = expanded(name).table
+        assert bool(table.streams) == any(map(by_place, table.rows.values())), name
+        assert {rows.ablation for rows in table.streams} <= {*table.rows, "full"}
+
+
+def test_a_data_set_of_four_streams_has_rows_for_all_of_them_under_their_names():
+    sizes = {"Unimodality": [1], "Weighted fusion (one stage)": [2, 3, 4], "PAMFN": [2, 3, 4]}
+    sweep = sweep_of("modalities", [*FOUR, "seed=0"])
+    expected = {f"{group}, {'+'.join(c)}" for group in sizes for n in sizes[group] for c in combinations(STREAMS, n)}
+    assert {sweep.table.rows[job.row] for job in sweep.jobs} == expected
+    for job in sweep.jobs:
+        group, streams = sweep.table.rows[job.row].split(", ")
+        assert list(job.config.streams) == streams.split("+")
+        assert job.run.path.name.startswith(f"four-{streams.replace('+', '_')}-seed0-")
+        assert ("LateFusion" in job.config.model["_target_"], job.run.path.parent.name) == (
+            group.startswith("Weighted"),
+            "branch" if group == "Unimodality" else "fusion",
+        )
+
+
+def test_four_streams_are_missing_at_test_time_as_the_rows_say():
+    sweep = sweep_of("missing_modality", [*FOUR, "seed=0"])
+    rows = {sweep.table.rows[job.row]: job for job in sweep.jobs}
+    assert len(rows) == len(sweep.jobs) == 15 + 15 + 14
+    for label, job in rows.items():
+        group, _, streams = label.rpartition(", ")
+        shown = job.config.streams if group == "Retrained" else job.config.available or job.config.streams
+        assert list(shown) == streams.split("+")
+        assert len(job.config.streams) == (len(shown) if group == "Retrained" else 4)
+        assert (job.config.model["modality_dropout"] > 0) == group.startswith("Modality dropout")
+
+
+def swept(words: list[str], monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The runs of `python -m pamfn.train` with these words, as Hydra expands them."""
+    monkeypatch.setattr(sys, "argv", ["train"])
+    monkeypatch.setenv("PAMFN_SWEEP", "")
+    prepared(words)
+    given = [word for word in sys.argv[1:] if word != "-m"]
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        raw = compose("train", [w for w in given if not sweeps(w)], return_hydra_config=True)
+        params = [f"{key}={value}" for key, value in raw.hydra.sweeper.params.items()]
+        combinations = expand([*params, *given])
+        jobs, problems = jobs_of(Table.model_validate(resolved(raw.table)), combinations)
+    assert problems == []
+    return [job.run.path for job in jobs]
+
+
+@pytest.mark.parametrize(("name", "words"), [("modalities", FOUR), ("missing_modality", TWO)])
+def test_the_commands_of_a_table_train_the_rows_that_it_lacks(
+    name: str, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = [*words, "seed=0", f"paths.output_dir={tmp_path}"]
+    sweep = sweep_of(name, asked)
+    (command,) = built(sweep, asked, None, None).missing
+    assert command.startswith("python -m pamfn.train -m ")
+    assert swept(shlex.split(command)[3:], monkeypatch) == [job.run.path for job in sweep.jobs]
+    for job in (sweep.jobs[0], sweep.jobs[-1], sweep.jobs[len(sweep.jobs) // 2]):
+        assert swept(shlex.split(job.command)[3:], monkeypatch) == [job.run.path]
+
+
+def test_rows_that_these_streams_do_not_have_are_refused():
+    with pytest.raises(InputError) as error:
+        sweep_of("modalities", [*FOUR, "+ablation=full,rgb_only"])
+    assert error.value.problems == [
+        "+ablation=rgb_only: for data sets of three streams, and this one has vicon_positions, kinect_angles, "
+        "kinect_positions, feet. Choose a row of its own, e.g. +ablation=full_on_vicon_positions, or leave the word "
+        "out for all of them."
+    ]
+    with pytest.raises(InputError) as error:
+        sweep_of("modalities", ["+experiment=fisv_tes,uiprmd", "++features.rgb={extractor:zscore,width:3}"])
+    assert error.value.problems == [
+        "modalities: its rows are the data set's streams, and these columns have different ones (fisv_tes: rgb, flow, "
+        "audio; uiprmd: vicon_positions, kinect_angles, kinect_positions, rgb). Choose one of them, e.g. "
+        "+experiment=fisv_tes."
+    ]
+    for word in ("modalities=[rgb]", "available=[rgb]"):
+        with pytest.raises(InputError, match=rf"^{re.escape(word)}: the rows of modalities choose the streams. Choose"):
+            sweep_of("modalities", ["+experiment=fisv_tes", word])
+    assert sweep_of("fusionnets", ["+experiment=fisv_tes", "modalities=[rgb,flow]", "seed=0"]).problems == []
+
+
+def test_the_rows_of_two_streams_are_trained_and_shown(run_cli: RunCli, tmp_path: Path):
+    words = [*TWO, "seed=0", *(word for word in SMALL_UIPRMD if "kinect_angles" not in word)]
+    done = run_cli(["train", "-m", "+table=modalities", *words])
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {path.parent.name.rpartition("-")[0] for path in (tmp_path / "runs").glob("*/*/result.json")}
+    assert found == {f"two-{s}-seed0" for s in (STREAMS[0], STREAMS[2], f"{STREAMS[0]}_{STREAMS[2]}")}
+    shown = run_cli(["tables", "modalities", *words])
+    assert "4 of 4 runs" in shown.stdout
+    assert "What is missing" not in shown.stdout
+    assert "two: its streams are vicon_positions, kinect_positions; RGB stands for vicon_positions, " in shown.stdout
+    assert "PAMFN, vicon_positions+kinect_positions" in shown.stdout
+
+
 def test_a_table_alone_or_an_empty_plan_is_refused(run_cli: RunCli):
     alone = run_cli(["train", "+table=fusionnets"])
     assert (alone.returncode, alone.stdout) == (1, "")
@@ -242,6 +368,8 @@ def test_a_job_is_tagged_with_its_place_beside_deletions(tmp_path: Path, monkeyp
     words = ["~model.samples", "+experiment=uiprmd", "+ablation=full"]
     given = SimpleNamespace(overrides=SimpleNamespace(task=words))
     monkeypatch.setattr("pamfn.train.HydraConfig", SimpleNamespace(get=lambda: given))
+    assert tagged(job.config).logger.tags[-2:] == ["full", "uiprmd"]
+    given.overrides.task = ["+experiment=fisv_tes", "data=uiprmd", "+ablation=full"]
     assert tagged(job.config).logger.tags[-2:] == ["full", "uiprmd"]
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,8 +19,9 @@ from hypothesis import strategies as st
 
 from composed import composed
 from conftest import RunCli
+from pamfn.answers import NEEDED
 from pamfn.building import build, paper_figures
-from pamfn.config import EXPERIMENTS, resolved, table_names
+from pamfn.config import CONF, EXPERIMENTS, resolved, table_names
 from pamfn.errors import InputError
 from pamfn.evaluation.cells import AVERAGES, COLUMNS, Measured, misprinted, ordered
 from pamfn.evaluation.metrics import METRICS, score_metrics
@@ -28,7 +30,7 @@ from pamfn.evaluation.tables import BuiltTable, Layout, build_table, number
 from pamfn.finished import every_run, locate, readable, wanted
 from pamfn.schema import Config, Table
 from pamfn.store import Run
-from pamfn.sweep import Job, sweep_of
+from pamfn.sweep import Job, plan, sweep_of
 from pamfn.tables import refuse_unread
 from wandb_files import merged, records
 
@@ -244,6 +246,31 @@ def test_a_correlation_that_is_not_defined_is_left_out_and_named(tmp_path: Path)
     assert any("no number for seed 1" in note for note in table.notes)
 
 
+@pytest.mark.parametrize(("true", "predicted"), [(None, 7.5), (7.5, None)])
+def test_a_constant_prediction_is_a_warning_before_all_other_notes(
+    tmp_path: Path, true: float | None, predicted: float | None
+):
+    for job in jobs(tmp_path, "+experiment=uiprmd", "+ablation=full"):
+        run, metrics = fabricate(job.config)
+        if job.seed:
+            of_videos, guesses = points("uiprmd/other/1", 10.0)
+            write_predictions(run, [true or y for y in of_videos], [predicted or p for p in guesses])
+            constant = {"best_on_test": {**metrics, "srcc": math.nan}}
+            run.write_result({**(run.result() or {}), "metrics": constant})
+    table = built(tmp_path, "+experiment=uiprmd", "+ablation=full")
+    assert table.cells["Ranked FusionNets", "uiprmd"].n == 1
+    why = (
+        "which predicted the same score for every test video: its"
+        if predicted
+        else ("since its test videos all have the same points:")
+    )
+    start = "WARNING: Ranked FusionNets, uiprmd: no number for seed 1, 2, "
+    assert table.notes[0] == f"{start}{why} correlations are nan; left out of the mean."
+    (protocol,) = protocols(readable(every_run(tmp_path / "runs")), "srcc")
+    assert protocol.notes[0].startswith("WARNING: uiprmd | PAMFN | ")
+    assert ", best on test: no number for seed 1, 2, whose correlations are nan" in protocol.notes[0]
+
+
 # the paper's figures
 
 
@@ -452,6 +479,50 @@ def test_a_result_that_cannot_be_trusted_is_told_and_the_rest_is_shown(tmp_path:
     assert len(table.missing) == 1
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (
+            {"metrics": {"best_on_test": {"map": 0.5}}},
+            "Left out: 1 runs have no srcc under best_on_test, but map; shown",
+        ),
+        ({"metrics": {"best_on_test": {"srcc": "high"}}}, "Left out: 1 runs have no srcc under best_on_test, but srcc"),
+        ({"metrics": {"last": {"srcc": 0.5}}}, "a result without metrics of best_on_test, which it reports."),
+    ],
+)
+def test_a_result_that_lacks_the_metric_is_left_out_with_a_sentence(tmp_path: Path, changed: dict[str, Any], told: str):
+    for job in jobs(tmp_path, "+experiment=uiprmd", "+ablation=full", "seed=0,1"):
+        fabricate(job.config, **changed if job.seed else {})
+    table = built(tmp_path, "+experiment=uiprmd", "+ablation=full", "seed=0,1")
+    assert table.cells["Ranked FusionNets", "uiprmd"].n == 1
+    assert any(told in note for note in table.notes if note.startswith("Left out: "))
+
+
+def test_a_result_without_what_tables_need_is_left_out_with_a_sentence(tmp_path: Path):
+    (job,) = jobs(tmp_path, "+experiment=uiprmd", "+ablation=full", "seed=0")
+    run, _ = fabricate(job.config)
+    result = run.result() or {}
+    for key in (*NEEDED, "data_files"):
+        run.write_result({name: value for name, value in result.items() if name != key})
+        notes = built(tmp_path, "+experiment=uiprmd", "+ablation=full", "seed=0").notes
+        assert any(note.startswith("Left out: ") and key in note for note in notes), key
+
+
+def test_highlights_without_a_chance_level_have_no_row_of_it(tmp_path: Path):
+    asked = ("+experiment=youtube_dog", "+ablation=full", "seed=0")
+    (job,) = jobs(tmp_path, *asked, table="highlight_detection")
+    fabricate(job.config, metrics={"best_on_test": {"map": 0.5, "map_step": 0.5}})
+    table = built(tmp_path, *asked, table="highlight_detection")
+    assert table.cells["PAMFN", "Dog"].mean == 0.5
+    assert [note for note in table.notes if note.startswith(f"No chance level for {job.run.path.name}: its result has")]
+    (job,) = jobs(tmp_path, *asked)
+    fabricate(job.config, metrics={"best_on_test": {"map": 0.5, "map_step": 0.5}})
+    assert (
+        "Left out: 1 runs have no srcc under best_on_test, but map, map_step; shown as not run."
+        in built(tmp_path, *asked).notes
+    )
+
+
 @pytest.mark.parametrize("content", [None, "", "weights,split\nselected,test\n", "other"])
 def test_predictions_that_do_not_give_the_number_give_no_interval(tmp_path: Path, content: str | None):
     (job,) = jobs(tmp_path, "+experiment=uiprmd", "+ablation=full", "seed=0")
@@ -481,9 +552,66 @@ def test_real_and_synthetic_data_are_not_put_in_one_table(tmp_path: Path):
 
 
 def test_synthetic_data_is_never_beside_the_papers_figures(tmp_path: Path):
-    table = built(tmp_path, FISV, "data=synthetic", "+ablation=full", "seed=0")
-    assert list(table.frame.columns) == ["row", "", "fisv_tes", "fisv_pcs"]
+    table = built(tmp_path, "+experiment=fisv_tes", "data=synthetic", "+ablation=full", "seed=0")
+    assert list(table.frame.columns) == ["row", "", "synthetic"]
     assert all(math.isnan(cell.paper) for cell in table.cells.values())
+    topic = ("+experiment=youtube_dog", "features=planted_clips", "+ablation=full", "seed=0")
+    assert all(math.isnan(c.paper) for c in built(tmp_path, *topic, table="highlight_detection").cells.values())
+
+
+OWN = ("data=uiprmd", "+ablation=full", "seed=0")
+TAKEN = ("data.dataset=MINE", "data.score=total", "data.columns=[name,total]", "data.select=null")
+
+
+@pytest.mark.parametrize("words", [("data=uiprmd",), ("data.name=mine",), TAKEN])
+def test_one_data_set_in_several_columns_is_refused(tmp_path: Path, words: tuple[str, ...]):
+    """It would be one network under several names."""
+    with pytest.raises(InputError) as error:
+        built(tmp_path, *words, "+ablation=full", "seed=0")
+    columns = "rg_ball, rg_clubs, rg_hoop, rg_ribbon" + ("" if words == TAKEN else ", fisv_tes, fisv_pcs")
+    name = {"data=uiprmd": "uiprmd", "data.name=mine": "mine"}.get(words[0], "rg_ball")
+    assert error.value.problems == [
+        f"{' '.join(words)}: the columns {columns} of fusionnets would all be of the same data, {name}. "
+        "Choose the one column whose other settings it takes, e.g. +experiment=rg_ball."
+    ]
+
+
+def test_a_column_is_called_by_its_data_whatever_experiment_its_settings_are_of(tmp_path: Path):
+    (job,) = jobs(tmp_path, *OWN, "+experiment=fisv_tes")
+    assert job.config.recipe.fusion.lr == 8e-4  # of fisv_tes
+    fabricate(job.config)
+    table = built(tmp_path, *OWN, "+experiment=fisv_tes")
+    assert list(table.frame.columns) == ["row", "", "uiprmd"]
+    assert table.cells["Ranked FusionNets", "uiprmd"].n == 1
+    assert all(math.isnan(cell.paper) for cell in table.cells.values())
+    assert "uiprmd       seed 0" in plan(sweep_of("fusionnets", [*OWN, "+experiment=fisv_tes", *places(tmp_path)]))
+    tes = built(tmp_path, "data=fisv_tes", "+ablation=full", "seed=0", "+experiment=rg_ball")
+    assert list(tes.frame.columns) == ["row", "", "TES"]
+
+
+def test_experiments_of_one_data_set_are_columns_under_their_own_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    conf = shutil.copytree(CONF, tmp_path / "conf")
+    for name in ("one", "two"):
+        (conf / "experiment" / f"{name}.yaml").write_text("# @package _global_\ndefaults: [uiprmd]\n")
+    monkeypatch.setattr("pamfn.sweep.CONF", conf)
+    table = built(tmp_path, "+experiment=one,two", "data.crop=8", "+ablation=full", "seed=0")
+    assert list(table.frame.columns) == ["row", "", "one", "two"]
+    with pytest.raises(InputError, match=r"^data=fisv_tes: the columns one, two of fusionnets would all be of"):
+        built(tmp_path, "+experiment=one,two", "data=fisv_tes", "+ablation=full", "seed=0")
+
+
+def test_the_papers_figures_are_beside_its_own_data_only(tmp_path: Path):
+    asked = ("+experiment=fisv_tes,fisv_pcs", "+ablation=full", "seed=0")
+    own = built(tmp_path, *asked, "data.crop=8", "paths.data_dir=elsewhere")
+    assert not math.isnan(own.cells["Ranked FusionNets", "FisV_Avg"].paper)
+    for word in ("data.dataset=MINE", "data.train=MINE/train.txt", "data.columns=[name,pcs,tes,deduction]"):
+        table = built(tmp_path, *asked, word)
+        assert list(table.frame.columns) == ["row", "", "fisv_tes", "fisv_pcs"]
+        assert all(math.isnan(cell.paper) for cell in table.cells.values())
+        told = "fisv_tes, fisv_pcs: not what the paper has under this name; its figures are not shown here."
+        assert told in table.notes
+    with pytest.raises(InputError, match=r"^data.name=TES: so is a column of the paper called"):
+        built(tmp_path, "+experiment=uiprmd", "data.name=TES")
 
 
 @pytest.mark.parametrize(

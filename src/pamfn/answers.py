@@ -4,6 +4,7 @@ Nothing here imports torch.
 """
 
 import csv
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,13 @@ from pamfn.sweep import Job, Sweep
 
 TOLERANCE = 1e-5
 """How far the metric of stored predictions may be from the stored metric."""
+
+
+NEEDED = (
+    *("name", "data_source", "seed", "kind", "modalities", "reported", "metrics"),
+    *("score_range", "config", "commit", "machine", "times"),
+)
+"""What tables take from every result."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,22 @@ def answered(sweep: Sweep) -> tuple[list[Answer], list[str]]:
         except InputError as error:
             problems |= dict.fromkeys(f"Left out: {problem}" for problem in error.problems)
             continue
-        if found is not None and result is not None:
-            answers.append(Answer(job, found, result))
+        except KeyError as error:  # what says whether it answers the job is not there
+            problems[f"Left out: {job.run.path} has a result without {error.args[0]}. Remove it to run it again."] = (
+                None
+            )
+            continue
+        if found is None or result is None:
+            continue
+        lacking = [key for key in NEEDED if key not in result]
+        if not lacking and result["reported"] not in result["metrics"]:
+            lacking = [f"metrics of {result['reported']}, which it reports"]
+        if lacking:
+            problems[
+                f"Left out: {found.path} has a result without {', '.join(lacking)}. Remove it to run it again."
+            ] = None
+            continue
+        answers.append(Answer(job, found, result))
     return answers, list(problems)
 
 
@@ -65,18 +87,22 @@ def measurements(
     answers: Sequence[Answer], columns: Mapping[str, str], rows: Mapping[str, str], metric: str, select: str | None
 ) -> tuple[list[Measured], list[str]]:
     """The numbers of a table, and a sentence for each that is not there or has no predictions to go with it."""
-    measured, doubts, without, unstored = [], dict[str, None](), Counter[str](), Counter[str]()
+    measured, doubts = [], dict[str, None]()
+    without, other, unstored = Counter[str](), Counter[str](), Counter[str]()
     for answer in answers:
         chosen = answer.select(select)
         if chosen not in answer.result["metrics"]:
             without[chosen] += 1
             continue
-        value = answer.result["metrics"][chosen][metric]
+        value = answer.result["metrics"][chosen].get(metric, "none")
+        if not isinstance(value, int | float | None):
+            other[f"{metric} under {chosen}, but {', '.join(answer.result['metrics'][chosen])}"] += 1
+            continue
         weights = weights_of(answer.result, chosen)
         predicted = None
         if weights is None:
             unstored[chosen] += 1
-        elif value is not None:
+        else:
             try:
                 predicted = predictions(answer, weights, metric, value)
             except InputError as error:
@@ -85,6 +111,7 @@ def measurements(
         number = float("nan") if value is None else float(value)
         measured.append(Measured(*place, answer.job.seed, number, predicted, answer.result["score_range"] or 1.0))
     absent = [f"{n} runs have no number for {name} ({MEANING[name]}); shown as not run." for name, n in without.items()]
+    absent += [f"Left out: {n} runs have no {what}; shown as not run." for what, n in other.items()]
     no_intervals = [
         f"No interval and no p for {name} of {n} runs: the predictions that it is a metric of are not stored."
         for name, n in unstored.items()
@@ -99,8 +126,10 @@ def weights_of(result: Mapping[str, Any], chosen: str) -> str | None:
     return "last" if chosen == "last" else None
 
 
-def predictions(answer: Answer, weights: str, metric: str, value: float) -> dict[str, tuple[float, float]]:
+def predictions(answer: Answer, weights: str, metric: str, value: float | None) -> dict[str, tuple[float, float]]:
     """{test video: (true, predicted) points}, or {...: (highlights, average precision)}, under stored weights.
+
+    value: the stored metric, None for nan.
 
     Raises:
         InputError: when there are none, or their metric is not the stored one.
@@ -116,10 +145,11 @@ def predictions(answer: Answer, weights: str, metric: str, value: float) -> dict
         again = fmean(predicted)
     else:
         again = score_metrics(true, predicted, answer.result["score_range"] or 1.0)[metric]
-    if not abs(again - value) <= TOLERANCE * max(1, abs(value)):
+    stored = float("nan") if value is None else value
+    if not (abs(again - stored) <= TOLERANCE * max(1, abs(stored)) or (math.isnan(again) and value is None)):
         raise InputError(
             f"No interval for {answer.run.path.name}: predictions.csv gives {metric} {again:.6f} and result.json says "
-            f"{value:.6f}; one of them was changed."
+            f"{stored:.6f}; one of them was changed."
         )
     return found
 

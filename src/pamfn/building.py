@@ -6,20 +6,23 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
+from typing import Any
+
+from omegaconf import OmegaConf
 
 from pamfn.answers import Answer, answered, clip_counts, measurements, refuse_mixed
-from pamfn.config import EXPERIMENTS
+from pamfn.config import CONF, EXPERIMENTS
 from pamfn.errors import InputError
-from pamfn.evaluation.cells import COLUMNS, Measured, Place, ordered
+from pamfn.evaluation.cells import AVERAGES, COLUMNS, Measured, Place, ordered
 from pamfn.evaluation.costs import Cost, cost_notes
 from pamfn.evaluation.highlights import METRICS as HIGHLIGHTS
 from pamfn.evaluation.highlights import RANKINGS, expected_step_precision
 from pamfn.evaluation.metrics import METRICS
 from pamfn.evaluation.tables import REFERENCE, BuiltTable, Layout, build_table
 from pamfn.provenance import counted, machine, provenance
-from pamfn.schema import Table
+from pamfn.schema import Config, Table
 from pamfn.summary import MEANING
-from pamfn.sweep import Job, Sweep, sweep_of
+from pamfn.sweep import Sweep, sweep_of, which
 
 CHANCE = "Random order"
 
@@ -45,20 +48,19 @@ def built(sweep: Sweep, overrides: Sequence[str], metric: str | None, select: st
         raise InputError(f"metric {metric!r}: {sweep.table.name} has {', '.join(metrics)}.")
     answers, problems = answered(sweep)
     refuse_mixed(answers)
-    columns = column_names(sweep.jobs)
-    shown = ordered(columns.values())
+    columns, papers = column_names(sweep), of_paper(sweep)
     measured, doubts = measurements(answers, columns, sweep.table.rows, metric, select)
     by_chance, of_chance = chance_levels(answers, columns, metric) if metric in HIGHLIGHTS else ([], [])
     measured += by_chance
     synthetic = any(answer.result["data_source"] == "synthetic" for answer in answers)
+    real = ordered(name for column, name in papers.items() if not sweep.data[column].endswith("_synthetic"))
     figures = {} if synthetic else paper_figures(sweep.table, metric)  # a difference would say nothing
-    figures = {place: figure for place, figure in figures.items() if place[1] in shown}
+    figures = {place: figure for place, figure in figures.items() if place[1] in real}
     results = {answer.run.path: answer.result for answer in answers}
     costs = costs_of(sweep.table, answers)
     timed = (machine(result) for result in results.values() if result.get("inference_ms"))
-    of_paper = sweep.table.notes if figures else []
     notes = [
-        *of_paper,
+        *(sweep.table.notes if figures else []),
         *of_chance,
         *problems,
         *doubts,
@@ -68,6 +70,9 @@ def built(sweep: Sweep, overrides: Sequence[str], metric: str | None, select: st
     notes.append(
         f"{len(answers)} of {len(sweep.jobs)} runs{'' if not overrides else f' with {shlex.join(overrides)}'}."
     )
+    strangers = [name for column, name in columns.items() if column not in papers and sweep.data[column] in COLUMNS]
+    if strangers and sweep.table.reference:
+        notes.append(f"{', '.join(strangers)}: not what the paper has under this name; its figures are not shown here.")
     if synthetic:
         notes.append("The paper's figures are for real data and are not shown beside synthetic ones.")
     if figures and measured and overrides:
@@ -104,7 +109,10 @@ def chance_levels(
 def chance_level(answer: Answer, metric: str) -> float:
     """The mAP of random rankings of the test videos of a run."""
     if metric == "map":
-        return answer.result["metrics"][answer.result["reported"]]["chance"]
+        level = answer.result["metrics"][answer.result["reported"]].get("chance")
+        if level is None:
+            raise InputError(f"No chance level for {answer.run.path.name}: its result has none.")
+        return level
     return fmean(expected_step_precision(*counts) for counts in clip_counts(answer).values())
 
 
@@ -143,11 +151,36 @@ def layout_of(sweep: Sweep, columns: Mapping[str, str], metric: str, *, syntheti
     )
 
 
-def column_names(jobs: Sequence[Job]) -> dict[str, str]:
-    """{column as swept: as shown}: the data set, by the paper's name if it has one; as swept if two share it."""
-    data = {job.column: str(job.config.data.get("name")) for job in jobs}
-    several = {name for name, count in Counter(data.values()).items() if count > 1}
-    return {column: column if name in several else COLUMNS.get(name, name) for column, name in data.items()}
+def column_names(sweep: Sweep) -> dict[str, str]:
+    """{column as swept: as shown}: the paper's name where the data are some of its, else what they are called.
+
+    Raises:
+        InputError: when other data are called like a column of the paper's.
+    """
+    papers = of_paper(sweep)
+    shown = {column: papers.get(column, name) for column, name in sweep.data.items()}
+    taken = [name for column, name in shown.items() if column not in papers and name in (*COLUMNS.values(), *AVERAGES)]
+    if taken:
+        raise InputError(
+            f"data.name={taken[0]}: so is a column of the paper called, and these are other data. Choose another name."
+        )
+    twins = {name for name, count in Counter(shown.values()).items() if count > 1}
+    return {column: sweep.data[column] if name in twins else name for column, name in shown.items()}
+
+
+def of_paper(sweep: Sweep) -> dict[str, str]:
+    """{column as swept: the paper's name of it} of those whose data are the paper's, whatever their features."""
+    first = {job.column: job.config for job in reversed(sweep.jobs)}
+    return {column: COLUMNS[name] for column, name in sweep.data.items() if is_of_paper(name, first[column])}
+
+
+def is_of_paper(name: str, config: Config) -> bool:
+    """Whether data that are called like some of the paper's are those, whatever their features."""
+    file = CONF / "data" / f"{name.removesuffix('_synthetic')}.yaml"
+    if name not in COLUMNS or not file.exists():
+        return False
+    content: Any = OmegaConf.to_container(OmegaConf.load(file))
+    return which(content.get("data", content)) == which(config.data)
 
 
 def paper_figures(table: Table, metric: str) -> dict[Place, float]:

@@ -186,7 +186,7 @@ def draw_fusionnets(path: Path, sweep: Sweep) -> None:
     for answer in answers:
         value = answer.result["metrics"][answer.result["reported"]]["srcc"]
         if value is not None:
-            srcc.setdefault(answer.job.column, {}).setdefault(int(answer.job.row), []).append(value)
+            srcc.setdefault(sweep.data[answer.job.column], {}).setdefault(int(answer.job.row), []).append(value)
     if not srcc:
         told = f"python -m pamfn.tables {sweep.table.name} with the same settings says how to train them"
         raise InputError([*problems, f"none of the {len(sweep.jobs)} runs is finished; {told}."])

@@ -8,6 +8,7 @@ from typing import Any
 
 from pamfn.errors import InputError
 from pamfn.store import Run
+from pamfn.subsets import PLACES
 from pamfn.summary import MEANING
 
 Result = Mapping[str, Any]
@@ -62,12 +63,14 @@ def source(result: Result) -> str:
 
 
 def other_streams(result: Result) -> list[str]:
-    """What the paper's modalities stand for where a data set has other streams in their places."""
+    """What the paper's modalities stand for where a data set has other streams in their places; which if not three."""
     names = list(result["config"]["features"])
-    places = [(place, name) for place, name in zip(("RGB", "Flow", "Audio"), names, strict=False)]
-    if all(place.casefold() == name for place, name in places):
-        return []
-    return [f"{result['name']}: {', '.join(f'{place} stands for {name}' for place, name in places)}."]
+    places = [(place, name) for place, name in zip(PLACES, names, strict=False)]
+    stands = ", ".join(f"{place} stands for {name}" for place, name in places)
+    told = "" if all(place.casefold() == name for place, name in places) else stands
+    if len(names) == len(PLACES):
+        return [f"{result['name']}: {told}."] if told else []
+    return [f"{result['name']}: its streams are {', '.join(names)}{f'; {told}' if told else ''}."]
 
 
 def selection(result: Result, select: str | None) -> str:

@@ -123,7 +123,7 @@ def full_models(sections: Sequence[Section], sweeps: Sequence[Sweep]) -> dict[st
     found: dict[str, Path] = {}
     for of_table, sweep in zip(sections, sweeps, strict=True):
         for answer in of_table.answers:
-            column, folder = answer.job.column, answer.run.path
+            column, folder = sweep.data[answer.job.column], answer.run.path
             if answer.job.row != sweep.table.full or answer.result["kind"] != "fusion":
                 continue
             if column not in found or (has_weights(folder) and not has_weights(found[column])):

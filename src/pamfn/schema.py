@@ -139,6 +139,19 @@ class Logger(Strict):
     mode: Literal["auto", "online", "offline"]
 
 
+class Subsets(Strict):
+    """Rows of a table for every subset of a data set's streams, of these sizes (-1: all streams, -2: all but one).
+
+    name: what a row is called, `PAMFN, {}`. ablation: what its network is otherwise. setting: whether it has only these
+    streams, or the others are zeroed at test time.
+    """
+
+    name: str
+    ablation: str
+    setting: Literal["modalities", "available"]
+    sizes: Annotated[list[int], Field(min_length=2, max_length=2)]
+
+
 class Table(Strict):
     """A table of the paper as a sweep over `hydra.sweeper.params`.
 
@@ -147,7 +160,7 @@ class Table(Strict):
     others are compared with. side_by_side: what stands before the comma in a row's name is shown as a column.
     in_reference: {value of the row's setting: its name in the reference} where that is another. costs: parameters and
     inference time are shown too. metric: what is shown unless another is asked for. notes: what is said below the
-    paper's figures.
+    paper's figures. streams: what stands in the place of rows by RGB, flow and audio where there are not three streams.
     """
 
     name: str
@@ -163,6 +176,7 @@ class Table(Strict):
     costs: bool = False
     metric: Literal["srcc", "map"] = "srcc"
     notes: list[str] = []
+    streams: list[Subsets] = []
 
 
 class Config(Strict):

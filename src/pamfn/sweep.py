@@ -3,6 +3,7 @@
 import shlex
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,8 +30,9 @@ from pamfn.config import (
 )
 from pamfn.errors import InputError
 from pamfn.finished import Kind, every_run, finished, locate, readable, wanted
-from pamfn.schema import SEEDS, Config, Table
+from pamfn.schema import SEEDS, Config, Node, Table
 from pamfn.store import Run
+from pamfn.subsets import of_streams
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A table, its jobs, and a sentence for every combination that cannot be one."""
+    """A table, its jobs, and a sentence for every combination that cannot be one.
+
+    data: {column as swept: what its data are called}, by which a column is shown. words: what Hydra needs beside the
+    user's words to sweep these rows.
+    """
 
     table: Table
     jobs: list[Job]
     problems: list[str]
+    data: dict[str, str]
+    words: list[str]
 
 
 def sweep_of(name: str, overrides: Sequence[str] = ()) -> Sweep:
@@ -90,15 +98,104 @@ def sweep_of(name: str, overrides: Sequence[str] = ()) -> Sweep:
             raw = compose("train", overrides=fixed, return_hydra_config=True)
             params = {key: str(value) for key, value in raw.hydra.sweeper.params.items()}
             table = Table.model_validate(resolved(raw.table))
-            expanded = expand([f"+table={name}", *(f"{key}={value}" for key, value in params.items()), *words])
-            jobs, problems = jobs_of(table, expanded)
+            swept = [f"+table={name}", *(f"{key}={value}" for key, value in params.items()), *words]
+            file, table = table, with_rows(table, expand(swept), words)
+            own = [] if table is file or row_words(table, words) else [f"{table.row}={','.join(table.rows)}"]
+            combinations = expand([*swept, *own])
+            if any(map(replaces_data, words)):  # refused before all of them are composed
+                of_columns = {dict(w.split("=", 1) for w in c if "=" in w)[table.column]: c for c in combinations}
+                data_of(table, jobs_of(table, [*of_columns.values()])[0], words)
+            jobs, problems = jobs_of(table, combinations)
+            data = data_of(table, jobs, words)
     except HydraException as error:
         raise InputError(f"{name}: {str(error).splitlines()[0]}") from error
     if not jobs:
         raise InputError(problems)
     refuse_apart(jobs, seeds)
     refuse_several(jobs)
-    return Sweep(table, jobs, problems)
+    return Sweep(table, jobs, problems, data, own)
+
+
+def with_rows(table: Table, combinations: Sequence[list[str]], words: Sequence[str]) -> Table:
+    """The table with the rows that these combinations' data sets have streams for.
+
+    Raises:
+        InputError: when there is no such table.
+    """
+    if not table.streams:
+        return table
+    chosen = [word.lstrip("+") for word in words if word.lstrip("+").startswith(("modalities=", "available="))]
+    if chosen:
+        raise InputError(
+            f"{' '.join(chosen)}: the rows of {table.name} choose the streams. Choose of its rows instead, e.g. "
+            f"{table.row}={next(iter(table.rows))}."
+        )
+    streams, asked = dict[str, list[str]](), set[str]()
+    for overrides in combinations:
+        values = dict(word.split("=", 1) for word in overrides if "=" in word)
+        asked.add(values[table.row])
+        if values[table.column] not in streams:
+            others = [word for word in overrides if word.partition("=")[0] != table.row]
+            raw = compose("train", others, return_hydra_config=True)
+            with suppress(InputError):  # its jobs will say so
+                refuse_other_features(raw.hydra.runtime.choices)
+                streams[values[table.column]] = list(raw.features)
+    return of_streams(table, streams, asked if row_words(table, words) else ())
+
+
+def row_words(table: Table, words: Sequence[str]) -> list[str]:
+    """The words of a command line that choose rows."""
+    return [word for word in words if word.partition("=")[0] == table.row]
+
+
+READ_HOW = ("_target_", "name", "crop", "test_crop", "bags", "max_score", "annotations")
+"""Settings of a data set that do not say which videos and points it has."""
+
+
+def which(data: Node) -> Node:
+    """The settings of a data set that say which videos and points it has, whatever it is called."""
+    return {key: value for key, value in data.items() if key not in READ_HOW and value is not None}
+
+
+def known_as(data: Node) -> tuple[str, Node]:
+    """What a data set is called, and which it is."""
+    return str(data.get("name")), which(data)
+
+
+def data_of(table: Table, jobs: Sequence[Job], words: Sequence[str]) -> dict[str, str]:
+    """{column as swept: the name of its data}; as swept where files give several columns the same data.
+
+    Raises:
+        InputError: when the words of a command do so: one network would stand in all of these columns.
+    """
+    first = {job.column: job for job in reversed(jobs)}
+    columns = list(dict.fromkeys(job.column for job in jobs))
+    names = {column: str(first[column].config.data.get("name")) for column in columns}
+    asked = [word.lstrip("+") for word in words if replaces_data(word)]
+    for column in columns:
+        data = which(first[column].config.data)
+        alike = [c for c in columns if names[c] == names[column] or which(first[c].config.data) == data]
+        if len(alike) == 1:
+            continue
+        if any(known_as(first[c].config.data) != known_as(data_by_files(first[c])) for c in alike):
+            raise InputError(
+                f"{' '.join(asked)}: the columns {', '.join(alike)} of {table.name} would all be of the same data, "
+                f"{names[column]}. Choose the one column whose other settings it takes, e.g. "
+                f"{table.column}={alike[0]}."
+            )
+    twins = {name for name, count in Counter(names.values()).items() if count > 1}
+    return {column: column if name in twins else name for column, name in names.items()}
+
+
+def replaces_data(word: str) -> bool:
+    """Whether a word of the command line says what the data are, whatever a column's own are."""
+    key = word.partition("=")[0].lstrip("+~").partition("@")[0]
+    return key.partition(".")[0] == "data"
+
+
+def data_by_files(job: Job) -> Node:
+    """The data of a job without the words that replace them."""
+    return resolved(compose("train", [word for word in job.overrides if not replaces_data(word)]).data)
 
 
 def seeds_of(words: Sequence[str]) -> list[Any] | None:
@@ -223,7 +320,7 @@ def plan(sweep: Sweep) -> str:
         told = "" if state == "done" else cost_of(own.values())
         costs |= own
         done += state == "done"
-        lines.append(f"  {job.row:<28} {job.column:<12} seed {job.seed}  {told:<9} {state:<12} {name}")
+        lines.append(f"  {job.row:<28} {sweep.data[job.column]:<12} seed {job.seed}  {told:<9} {state:<12} {name}")
     told_hours = [hours for hours, _ in costs.values()]
     total, unknown = sum(hours or 0 for hours in told_hours), told_hours.count(None)
     rest = f", and {unknown} networks of unknown cost" if unknown else ""

@@ -98,10 +98,15 @@ def read(runs: list[Run]) -> float:
 
 
 def tagged(job: config.Config) -> config.Config:
-    """With its row and column of the table as W&B tags."""
+    """With its row and column of the table as W&B tags; a column whose data a word replaced is called by the data."""
     if job.table is None:
         return job
-    values = dict(word.split("=", 1) for word in HydraConfig.get().overrides.task if "=" in word)
+    from pamfn.sweep import replaces_data
+
+    words = HydraConfig.get().overrides.task
+    values = dict(word.split("=", 1) for word in words if "=" in word)
+    if any(map(replaces_data, words)):
+        values[job.table.column] = str(job.data.get("name"))
     place = [values[key] for key in (job.table.row, job.table.column) if key in values]
     return job.model_copy(update={"logger": job.logger.model_copy(update={"tags": [*job.logger.tags, *place]})})
 
@@ -157,6 +162,7 @@ def prepared(words: list[str]) -> None:
         from pamfn.sweep import is_seeds
 
         sweep = expanded(table, words)
+        words = [*words, *sweep.words]
         if any(map(is_seeds, words)):  # a job has them all
             words = [*words, f"seed={sweep.jobs[0].seed}"]
     sys.argv[1:] = config.let_checked_refuse(words, table or "")

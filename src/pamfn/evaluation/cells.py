@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from pamfn.evaluation.statistics import Array, Scored, average, bootstrap, interval, paired_p, spread
+from pamfn.evaluation.statistics import CORRELATIONS, Array, Scored, average, bootstrap, interval, paired_p, spread
 
 COLUMNS = {
     "rg_ball": "Ball",
@@ -138,7 +138,8 @@ def cells_of(
     runs: dict[Place, list[Measured]] = {}
     for one in measured:
         runs.setdefault((one.row, one.column), []).append(one)
-    problems = [sentence for place in runs for sentence in problems_of(place, runs[place])]
+    warnings = [sentence for place in runs for sentence in undefined(metric, place, runs[place])]
+    problems = [*warnings, *(sentence for place in runs for sentence in problems_of(place, runs[place]))]
     samples = {place: sample for place in runs if (sample := resampled(metric, runs[place])) is not None}
     misprints = misprinted(metric, paper)
     cells: dict[Place, Cell] = {}
@@ -160,16 +161,35 @@ def defined(values: Mapping[int, float]) -> list[float]:
     return [value for value in values.values() if not math.isnan(value)]
 
 
+def undefined(metric: str, place: Place, runs: Sequence[Measured]) -> list[str]:
+    """A warning for the runs of a cell whose number is nan, by what their predictions say of the reason."""
+    seeds: dict[str, list[int]] = {}
+    for one in runs:
+        if math.isnan(one.value):
+            seeds.setdefault(reason(metric, one), []).append(one.seed)
+    return [
+        f"WARNING: {', '.join(place)}: no number for seed {', '.join(map(str, those))}, {why}; left out of the mean."
+        for why, those in seeds.items()
+    ]
+
+
+def reason(metric: str, run: Measured) -> str:
+    """Why a run has no number."""
+    true, predicted = zip(*run.predicted.values(), strict=True) if run.predicted else ((), ())
+    if metric not in CORRELATIONS or not np.isfinite(predicted).all():
+        return "where a score is not finite"
+    if len(set(true)) == 1:
+        return "since its test videos all have the same points: correlations are nan"
+    if len(set(predicted)) == 1:
+        return "which predicted the same score for every test video: its correlations are nan"
+    return "whose correlations are nan (constant predictions have no correlation)"
+
+
 def problems_of(place: Place, runs: Sequence[Measured]) -> list[str]:
-    row, column = place
-    told = []
-    undefined = ", ".join(str(one.seed) for one in runs if math.isnan(one.value))
-    if undefined:
-        told.append(f"{row}, {column}: no number for seed {undefined} (constant predictions have no correlation).")
     truths = [truth_of(one) for one in runs if one.predicted]
     if any(truth != truths[0] for truth in truths):
-        told.append(f"{row}, {column}: its runs were tested on different videos; no interval.")
-    return told
+        return [f"{', '.join(place)}: its runs were tested on different videos; no interval."]
+    return []
 
 
 def truth_of(run: Measured) -> dict[str, float]:

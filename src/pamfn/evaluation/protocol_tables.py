@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pamfn.evaluation.cells import NAN, Cell
+from pamfn.evaluation.cells import NAN, Cell, Measured, undefined
 from pamfn.evaluation.highlights import METRICS as HIGHLIGHTS
 from pamfn.evaluation.protocols import main_metric
 from pamfn.evaluation.statistics import spread
@@ -72,6 +72,7 @@ def protocol_table(source: str, metric: str, results: Sequence[Result]) -> Built
     by_chance = [CHANCE] if metric == "map" else []
     heads = ["data", "network", "modalities", "settings", "protocol", "seeds", *by_chance, *PROTOCOLS.values()]
     notes = [
+        *(told for cell in cells.values() if cell.column not in INFLATION for told in warnings_of(metric, cell)),
         f"{metric} on the test set, mean ± standard deviation over seeds; - is not measured under that protocol.",
         "best on test is selection on the test set; the last two columns are differences within the same run.",
         "settings: what differs between the rows of the same network on the same data.",
@@ -81,6 +82,12 @@ def protocol_table(source: str, metric: str, results: Sequence[Result]) -> Built
     title = f"Protocols, {source} data{', highlights' if of_highlights else ''}"
     name = f"protocols_{source}{'_highlights' if of_highlights else ''}"
     return BuiltTable(name, title, metric, cells, pd.DataFrame(lines, columns=[*heads, *INFLATION]), notes, [])
+
+
+def warnings_of(metric: str, cell: Cell) -> list[str]:
+    """A sentence for the seeds of a cell that have no number."""
+    runs = [Measured(cell.row, cell.column, seed, value) for seed, value in cell.values.items()]
+    return undefined(metric, (cell.row, cell.column), runs)
 
 
 def chance_of(runs: Sequence[Result], metric: str) -> list[str]:
