@@ -256,7 +256,7 @@ def test_what_the_pipeline_gives_itself_cannot_be_set(argument: str):
         ("threads=100000", "threads: input should be less than or equal to 1024, found 100000."),
         ("recipe.branch.lr=inf", "recipe.branch.lr: expected a finite number, found inf."),
         ("recipe.fusion.weight_decay=inf", "recipe.fusion.weight_decay: expected a finite number, found inf."),
-        ("data.max_score=inf", "data.max_score: expected a finite number, found inf."),
+        ("data.max_score=inf", "data.max_score: input should be a finite number, found inf."),
         ("model.initial_temperature=inf", "model.initial_temperature: "),
         ("data.name=../../x", "data.name: expected up to 100 letters, digits, blanks and . _ + - that begin with"),
         ("data.name=a/b", "data.name: expected up to 100 letters"),

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from composed import SMALL
 from conftest import TEST, TRAIN, RunCli
+from finished_runs import result_like
 from pamfn.archive import archive, main
 from pamfn.building import built
 from pamfn.config import CONF, EXPERIMENTS, register, resolved, table_names
@@ -388,13 +389,14 @@ def only_job(tmp_path: Path, *words: str) -> Job:
 
 
 def finished_like(job: Job) -> dict:
-    times = {"seconds_per_epoch": 36.0}
-    machine = {"cpu": "AMD EPYC", "gpu": None, "threads": 1}
-    return {
-        "machine": machine,
+    like = result_like()
+    return result_like(
+        machine=like["machine"] | {"cpu": "AMD EPYC", "gpu": None, "threads": 1},
+        times=like["times"] | {"seconds_per_epoch": 36.0},
         **{"name": "uiprmd", "kind": "fusion", "modalities": list(job.config.streams), "seed": 0, "data_files": {}},
-        **{"reported": "last", "metrics": {"last": {"srcc": 0.5}}, "times": times, "config": job.config.model_dump()},
-    }
+        **{"reported": "holdout", "metrics": {"holdout": {"srcc": 0.5}, "last": {"srcc": 0.5}}},
+        config=job.config.model_dump(),
+    )
 
 
 def test_the_archive_answers_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from composed import composed
 from conftest import RunCli
-from pamfn.answers import NEEDED
+from finished_runs import result_like
 from pamfn.building import build, paper_figures
 from pamfn.config import CONF, EXPERIMENTS, resolved, table_names
 from pamfn.errors import InputError
@@ -69,23 +69,25 @@ def write_predictions(run: Run, true: Sequence[float], predicted: Sequence[float
 
 def result_of(config: Config, metrics: dict[str, Any], reported: str) -> dict[str, Any]:
     kind, modalities = wanted(config)
-    return {
-        "name": config.data["name"],
-        "kind": kind,
-        "modalities": modalities,
-        "seed": config.seed,
-        "reported": reported,
-        "metrics": metrics,
-        "branches": {},
-        "data_source": "synthetic" if "synthetic" in config.data["name"] else "real",
-        "data_files": {},
-        "videos": {"train": 80, "test": 40},
-        "score_range": RANGE,
-        "commit": "0123456789abcdef+",
-        "machine": {"cpu": "a processor", "gpu": None, "threads": 1},
-        "times": {"started": "2026-01-02T03:04:05Z"},
-        "config": config.model_dump(),
-    }
+    like = result_like()
+    return result_like(
+        name=config.data["name"],
+        kind=kind,
+        modalities=modalities,
+        seed=config.seed,
+        reported=reported,
+        metrics=metrics,
+        data_source="synthetic" if "synthetic" in config.data["name"] else "real",
+        data_files={},
+        videos={"train": 80, "test": 40},
+        score_range=RANGE,
+        commit="0123456789abcdef+",
+        machine=like["machine"] | {"cpu": "a processor", "gpu": None, "threads": 1},
+        times=like["times"] | {"started": "2026-01-02T03:04:05Z"},
+        network="the-fused-network" if kind == "missing" else None,
+        inference_ms=None,
+        config=config.model_dump(),
+    )
 
 
 def fabricate(
@@ -239,7 +241,7 @@ def test_a_correlation_that_is_not_defined_is_left_out_and_named(tmp_path: Path)
     for job in jobs(tmp_path, "+experiment=uiprmd", "+ablation=full"):
         run, metrics = fabricate(job.config)
         if job.seed == 1:
-            constant = {"best_on_test": {**metrics, "srcc": math.nan}}
+            constant = {"best_on_test": {**metrics, "srcc": math.nan}, "last": metrics}
             run.write_result({**(run.result() or {}), "metrics": constant})
     table = built(tmp_path, "+experiment=uiprmd", "+ablation=full")
     assert table.cells["Ranked FusionNets", "uiprmd"].n == 2
@@ -255,7 +257,7 @@ def test_a_constant_prediction_is_a_warning_before_all_other_notes(
         if job.seed:
             of_videos, guesses = points("uiprmd/other/1", 10.0)
             write_predictions(run, [true or y for y in of_videos], [predicted or p for p in guesses])
-            constant = {"best_on_test": {**metrics, "srcc": math.nan}}
+            constant = {"best_on_test": {**metrics, "srcc": math.nan}, "last": metrics}
             run.write_result({**(run.result() or {}), "metrics": constant})
     table = built(tmp_path, "+experiment=uiprmd", "+ablation=full")
     assert table.cells["Ranked FusionNets", "uiprmd"].n == 1
@@ -483,11 +485,11 @@ def test_a_result_that_cannot_be_trusted_is_told_and_the_rest_is_shown(tmp_path:
     ("changed", "told"),
     [
         (
-            {"metrics": {"best_on_test": {"map": 0.5}}},
+            {"metrics": {"best_on_test": {"map": 0.5}, "last": {"map": 0.5}}},
             "Left out: 1 runs have no srcc under best_on_test, but map; shown",
         ),
-        ({"metrics": {"best_on_test": {"srcc": "high"}}}, "Left out: 1 runs have no srcc under best_on_test, but srcc"),
-        ({"metrics": {"last": {"srcc": 0.5}}}, "a result without metrics of best_on_test, which it reports."),
+        ({"metrics": {"best_on_test": {"srcc": "high"}}}, "metrics.best_on_test.srcc: Input should be a valid number"),
+        ({"metrics": {"last": {"srcc": 0.5}}}, "is not the result of a run: metrics: no best_on_test."),
     ],
 )
 def test_a_result_that_lacks_the_metric_is_left_out_with_a_sentence(tmp_path: Path, changed: dict[str, Any], told: str):
@@ -502,7 +504,7 @@ def test_a_result_without_what_tables_need_is_left_out_with_a_sentence(tmp_path:
     (job,) = jobs(tmp_path, "+experiment=uiprmd", "+ablation=full", "seed=0")
     run, _ = fabricate(job.config)
     result = run.result() or {}
-    for key in (*NEEDED, "data_files"):
+    for key in ("name", "kind", "reported", "metrics", "config", "commit", "machine", "times", "data_files"):
         run.write_result({name: value for name, value in result.items() if name != key})
         notes = built(tmp_path, "+experiment=uiprmd", "+ablation=full", "seed=0").notes
         assert any(note.startswith("Left out: ") and key in note for note in notes), key
@@ -511,12 +513,12 @@ def test_a_result_without_what_tables_need_is_left_out_with_a_sentence(tmp_path:
 def test_highlights_without_a_chance_level_have_no_row_of_it(tmp_path: Path):
     asked = ("+experiment=youtube_dog", "+ablation=full", "seed=0")
     (job,) = jobs(tmp_path, *asked, table="highlight_detection")
-    fabricate(job.config, metrics={"best_on_test": {"map": 0.5, "map_step": 0.5}})
+    fabricate(job.config, metrics={key: {"map": 0.5, "map_step": 0.5} for key in ("best_on_test", "last")})
     table = built(tmp_path, *asked, table="highlight_detection")
     assert table.cells["PAMFN", "Dog"].mean == 0.5
     assert [note for note in table.notes if note.startswith(f"No chance level for {job.run.path.name}: its result has")]
     (job,) = jobs(tmp_path, *asked)
-    fabricate(job.config, metrics={"best_on_test": {"map": 0.5, "map_step": 0.5}})
+    fabricate(job.config, metrics={key: {"map": 0.5, "map_step": 0.5} for key in ("best_on_test", "last")})
     assert (
         "Left out: 1 runs have no srcc under best_on_test, but map, map_step; shown as not run."
         in built(tmp_path, *asked).notes

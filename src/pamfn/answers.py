@@ -24,13 +24,6 @@ TOLERANCE = 1e-5
 """How far the metric of stored predictions may be from the stored metric."""
 
 
-NEEDED = (
-    *("name", "data_source", "seed", "kind", "modalities", "reported", "metrics"),
-    *("score_range", "config", "commit", "machine", "times"),
-)
-"""What tables take from every result."""
-
-
 @dataclass(frozen=True)
 class Answer:
     """A job of a sweep and the finished run that answers it."""
@@ -60,14 +53,6 @@ def answered(sweep: Sweep) -> tuple[list[Answer], list[str]]:
             )
             continue
         if found is None or result is None:
-            continue
-        lacking = [key for key in NEEDED if key not in result]
-        if not lacking and result["reported"] not in result["metrics"]:
-            lacking = [f"metrics of {result['reported']}, which it reports"]
-        if lacking:
-            problems[
-                f"Left out: {found.path} has a result without {', '.join(lacking)}. Remove it to run it again."
-            ] = None
             continue
         answers.append(Answer(job, found, result))
     return answers, list(problems)

@@ -75,7 +75,9 @@ def checked(raw: DictConfig | Mapping[str, Any], trusted: Collection[str] | None
     try:
         config = parsed(plain)
     except InputError as error:
-        raise InputError([*error.problems, *problems]) from error
+        places = {problem.partition(": ")[0] for problem in problems}
+        once = [problem for problem in error.problems if problem.partition(": ")[0] not in places]
+        raise InputError([*once, *problems]) from error
     if not problems and not ours:
         problems = [p for place, node in classes.items() for p in problems_of_node(node, place, trusted)]
         problems = problems or [*problems_of_model(plain), *problems_of_task(plain)]
