@@ -19,7 +19,7 @@ MARK = "ran"
 RESULT = "result.json"
 
 
-def rewritten(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+def rewritten(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], object]:
     """Changes what a result says, as whoever wants to harm would: with a digest that matches."""
 
     def spoil(run: Path) -> None:
@@ -32,7 +32,7 @@ def rewritten(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]
     return spoil
 
 
-def targeting(place: str, name: str) -> Callable[[Path], None]:
+def targeting(place: str, name: str) -> Callable[[Path], object]:
     """Names a class at a place of the configuration, and puts such a module where it could be found."""
 
     def change(content: dict[str, Any]) -> None:
@@ -48,16 +48,16 @@ def targeting(place: str, name: str) -> Callable[[Path], None]:
     return spoil
 
 
-def said(key: str, value: Any) -> Callable[[Path], None]:
+def said(key: str, value: Any) -> Callable[[Path], object]:
     return rewritten(lambda content: content.update({key: value}))
 
 
-def instead(name: str, content: bytes) -> Callable[[Path], None]:
+def instead(name: str, content: bytes) -> Callable[[Path], object]:
     """Other bytes in a file of the run."""
-    return lambda run: (run / name).write_bytes(content) and None
+    return lambda run: (run / name).write_bytes(content)
 
 
-def is_no_file(name: str, make: Callable[[Path], Any]) -> Callable[[Path], None]:
+def is_no_file(name: str, make: Callable[[Path], Any]) -> Callable[[Path], object]:
     def spoil(run: Path) -> None:
         (run / name).unlink(missing_ok=True)
         make(run / name)
@@ -65,14 +65,14 @@ def is_no_file(name: str, make: Callable[[Path], Any]) -> Callable[[Path], None]
     return spoil
 
 
-def cut(name: str) -> Callable[[Path], None]:
-    return lambda run: (run / name).write_bytes((run / name).read_bytes()[:-50]) and None
+def cut(name: str) -> Callable[[Path], object]:
+    return lambda run: (run / name).write_bytes((run / name).read_bytes()[:-50])
 
 
 NAMES = ("planted.Net", "torch.hub.load", "IPython.start_ipython", "pamfn.console.os._exit", "torch.nn.Linear")
 PLACES = ("model", "model.branch", "data", "trainer")
 CODE = {f"{name} as {place}": targeting(place, name) for place in PLACES for name in NAMES}
-RESULTS: dict[str, Callable[[Path], None]] = {
+RESULTS: dict[str, Callable[[Path], object]] = {
     "a kind outside": said("kind", "../../x"),
     "a name outside": said("name", "../../x"),
     "a modality that is a path": said("modalities", ["../x"]),
@@ -93,16 +93,16 @@ RESULTS: dict[str, Callable[[Path], None]] = {
     "4 TB": is_no_file(RESULT, lambda file: (file.touch(), os.truncate(file, 2**42))),
 }
 WEIGHTS = "selected.safetensors"
-NETWORKS: dict[str, Callable[[Path], None]] = {
+NETWORKS: dict[str, Callable[[Path], object]] = {
     "weights cut": cut(WEIGHTS),
     "weights empty": instead(WEIGHTS, b""),
     "weights of garbage": instead(WEIGHTS, b"\xff" * 5000),
-    "weights of another network": lambda run: shutil.copy(another(run), run / WEIGHTS) and None,
+    "weights of another network": lambda run: shutil.copy(another(run), run / WEIGHTS),
     "weights that are a pipe": is_no_file(WEIGHTS, os.mkfifo),
     "weights that are a folder": is_no_file(WEIGHTS, os.mkdir),
 }
 POINT = "resume.ckpt"
-POINTS: dict[str, Callable[[Path], None]] = {
+POINTS: dict[str, Callable[[Path], object]] = {
     "garbage": instead(POINT, b"garbage"),
     "empty": instead(POINT, b""),
     "pickled code": instead(POINT, b"cos\nsystem\n(S'touch ran'\ntR."),
@@ -118,7 +118,7 @@ def another(run: Path) -> Path:
     return run.parent / "branch.safetensors"
 
 
-def opened(folder: Path, command: str, name: str, spoil: Callable[[Path], None]) -> Outcome:
+def opened(folder: Path, command: str, name: str, spoil: Callable[[Path], object]) -> Outcome:
     """One trial: a command on a spoilt copy of the reference's fused run."""
     place = place_of(folder, f"folders/{command}-{name}".replace(" ", "_").replace("/", "_"))
     (run,) = (folder / "reference/runs/fusion").iterdir()
@@ -143,7 +143,7 @@ def judged(place: Place, ended: Any) -> Outcome:
     return Outcome(wrong=len(wrong), notes=wrong)
 
 
-def resumed(folder: Path, name: str, spoil: Callable[[Path], None]) -> Outcome:
+def resumed(folder: Path, name: str, spoil: Callable[[Path], object]) -> Outcome:
     """One trial: a job that finds a spoilt resume point is refused, and goes its way when that is removed."""
     place = place_of(folder, f"folders/resume-{name}".replace(" ", "_"))
     (run,) = (folder / "reference/runs/branch").glob("*-rgb-*")
