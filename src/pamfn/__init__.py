@@ -2,9 +2,7 @@
 
 import sys
 
-from pamfn import console
-
 if sys.argv[:1] == ["-m"]:  # `python -m pamfn...`, whose module is being looked for
+    from pamfn import console
+
     console.start()
-else:
-    console.end_with_parent()

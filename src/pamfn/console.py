@@ -81,9 +81,8 @@ class Console(logging.StreamHandler[TextIO]):
 
 
 def end_with_parent() -> None:
-    """In a process of joblib's that works at a sweep's jobs: ends it when the sweep's own is gone."""
-    if PARENT in os.environ and any("loky" in word for word in sys.orig_argv):
-        threading.Thread(target=watch, args=(int(os.environ[PARENT]),), daemon=True).start()
+    """In a process that works at a sweep's jobs, first of all: ends it when the sweep's own is gone."""
+    threading.Thread(target=watch, args=(int(os.environ[PARENT]),), daemon=True).start()
 
 
 def watch(parent: int) -> None:

@@ -2,8 +2,6 @@
 
 import argparse
 import os
-import signal
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -138,7 +136,6 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     """Does what the command line asks; exits with 1 and a sentence when it cannot."""
     asked = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if asked.command == "features":
             features(asked.files, asked.data_dir, asked.out)
@@ -146,9 +143,6 @@ def main(arguments: list[str] | None = None) -> None:
             checkpoint(asked.file, asked.out)
     except InputError as error:
         refuse(error)
-    except KeyboardInterrupt:
-        print("interrupted: nothing half-written was left; run the same command again.", file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

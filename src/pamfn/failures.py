@@ -6,6 +6,7 @@ import re
 import shlex
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from pamfn import console
 from pamfn.errors import InputError
 from pamfn.store import write_text
 
@@ -24,11 +26,20 @@ FOLDER = "PAMFN_FAILURES"
 
 
 class Failures(Callback):
-    """Chooses the folder of the logs when a sweep starts."""
+    """Chooses the folder of the logs when a sweep starts, and lets its workers end with it."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         name = os.environ.get("PAMFN_SWEEP", "")
         os.environ[FOLDER] = str((Path(str(config.hydra.sweep.dir)) / "failed" / name).resolve())
+        if "joblib" in str(config.hydra.launcher.get("_target_")):
+            workers_end_with_parent()
+
+
+def workers_end_with_parent() -> None:
+    """joblib's workers outlive by minutes a parent that was killed; Hydra's launcher lets nobody say otherwise."""
+    from joblib.parallel import BACKENDS, register_parallel_backend
+
+    register_parallel_backend("loky", partial(BACKENDS["loky"], initializer=console.end_with_parent))
 
 
 def record(error: Exception) -> None:

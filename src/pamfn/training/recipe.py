@@ -178,8 +178,6 @@ class RecipeModule(ClippingModule, ABC):
         return score.float(), spread.float()
 
     def on_validation_epoch_end(self) -> None:
-        if self.trainer.state.fn == "fit" and not self.train_loss.compute().isfinite():
-            return  # a training that diverged, as `Record` is about to say
         self.measure(self.trainer.datamodule)  # type: ignore[attr-defined]
         if self.trainer.state.fn == "fit":  # later evaluations are no part of the curves
             self.log_dict(self.metrics)
@@ -190,10 +188,12 @@ class RecipeModule(ClippingModule, ABC):
         Raises:
             DivergedError: when that are no finite numbers.
         """
+        told = self.train_loss.update_called and not self.train_loss.compute().isfinite()  # by whoever reads the loss
         for split in self.splits:
             points = self.predicted(data, split)
             metrics = self.judge(data, split, points)
-            refuse_not_finite(split, points, metrics)
+            if not told:
+                refuse_not_finite(split, points, metrics)
             self.metrics.update({f"{split}/{name}": value for name, value in metrics.items()})
 
     def on_train_epoch_end(self) -> None:
