@@ -373,7 +373,7 @@ def test_diverging_training_is_refused_with_what_to_do(tmp_path):
 
 def command(tmp_path: Path, *overrides: str) -> list[str]:
     paths = (f"paths.data_dir={tmp_path / 'data'}", f"paths.output_dir={tmp_path / 'runs'}")
-    as_it_is = "data._target_=pamfn.data.module.ScoreDataModule"  # the synthetic one would write its own 240 videos
+    as_it_is = "data._target_=pamfn.data.ScoreDataModule"  # the synthetic one would write its own 240 videos
     return [sys.executable, "-m", "pamfn.train", *SMALL, as_it_is, *paths, *overrides]
 
 

@@ -1,9 +1,22 @@
-"""What names a run: a fingerprint of everything that decides its numbers."""
+"""What names a run: a fingerprint of everything that decides its numbers, and not of where code lives."""
 
 import hashlib
 import json
+from typing import Any
 
 from pamfn.schema import Config, Node
+
+OLD_NAMES = {
+    "pamfn.data.ScoreDataModule": "pamfn.data.module.ScoreDataModule",
+    "pamfn.data.SyntheticDataModule": "pamfn.data.synthetic.SyntheticDataModule",
+    "pamfn.data.YouTubeHighlightsDataModule": "pamfn.data.highlights.YouTubeHighlightsDataModule",
+}
+"""{a class: what it was called when runs were first named by it}. A class that moves is written down here."""
+
+NEW_NAMES = {old: new for new, old in OLD_NAMES.items()}
+
+ADDED = {"threads": 1}
+"""{a setting: the value that means "as before there was one"}, with which it is no part of a name."""
 
 
 def branch_identity(config: Config, modality: str) -> Node:
@@ -47,10 +60,22 @@ def evaluation_identity(config: Config) -> Node:
 
 def shared_identity(config: Config) -> Node:
     precision = config.trainer.get("precision", "32-true")
-    threads = {} if config.threads == 1 else {"threads": config.threads}  # sums in another order: other last digits
-    return {"protocol": config.protocol.model_dump(), "seed": config.seed, "precision": str(precision), **threads}
+    return {
+        "protocol": config.protocol.model_dump(),
+        "seed": config.seed,
+        "precision": str(precision),
+        "threads": config.threads,  # sums in another order: other last digits
+    }
 
 
 def fingerprint(identity: Node) -> str:
     """Ten characters that name a run."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
+    return hashlib.sha256(json.dumps(as_before(identity), sort_keys=True).encode()).hexdigest()[:10]
+
+
+def as_before(value: Any) -> Any:
+    """An identity in the words of the first runs: old names of classes, and no settings that there were not."""
+    if isinstance(value, dict):
+        kept = {key: part for key, part in value.items() if key not in ADDED or part != ADDED[key]}
+        return {key: OLD_NAMES.get(part, part) if key == "_target_" else as_before(part) for key, part in kept.items()}
+    return [as_before(part) for part in value] if isinstance(value, list | tuple) else value

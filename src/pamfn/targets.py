@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from pamfn.errors import InputError
+from pamfn.identity import NEW_NAMES
 from pamfn.schema import Node
 
 INJECTED = {
@@ -67,7 +68,7 @@ def target(node: Mapping[str, Any], place: str, trusted: Collection[str] | None 
         raise InputError(f"{place}._target_: {name!r} is no class. Name one with its module, e.g. pamfn.models.PAMFN.")
     refuse_stranger(name, package_of(name), place, trusted)
     try:
-        found = pkgutil.resolve_name(name)
+        found = pkgutil.resolve_name(NEW_NAMES.get(name, name))
     except Exception as error:  # of a module of one's own, whatever it raises
         raise InputError(f"{place}._target_: cannot import {name!r} ({error}).{instead_of_folder(name)}") from error
     if not callable(found):
