@@ -13,7 +13,7 @@ from pamfn import config
 from pamfn.config import CONF, checked, let_checked_refuse
 from pamfn.errors import InputError
 from pamfn.finished import ARCHIVE, every_run, locate
-from pamfn.identity import OLD_NAMES, branch_identity, fingerprint, fusion_identity
+from pamfn.identity import OLD_NAMES, as_before, branch_identity, fingerprint, fusion_identity
 from pamfn.provenance import provenance
 from pamfn.schema import Config
 from pamfn.targets import target

@@ -14,6 +14,10 @@ class InputError(Exception):
         super().__init__("\n".join(self.problems))
 
 
+class WriteError(InputError):
+    """A file cannot be written: no space, no permission."""
+
+
 class DivergedError(InputError):
     """Losses or predictions are no finite numbers any more: to go on from where it was saved would end the same."""
 

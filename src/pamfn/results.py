@@ -23,6 +23,7 @@ from pamfn.config import ROOT
 from pamfn.data.highlights import YouTubeHighlightsDataModule
 from pamfn.data.module import ScoreDataModule
 from pamfn.data.splits import VideoSplits
+from pamfn.errors import WriteError
 from pamfn.evaluation.figures import NAMES, plot_curves
 from pamfn.evaluation.protocols import main_metric, summary
 from pamfn.predictions import Predictions, plot_test, write_predictions
@@ -106,9 +107,14 @@ def record_result(run: Run, trained: Trained, data: VideoSplits, logger: WandbLo
 
 @contextmanager
 def without_plot(run: Run, name: str) -> Iterator[None]:
-    """A plot that cannot be drawn is told of; the result that it shows is not lost for it."""
+    """A plot that cannot be drawn is told of; the result that it shows is not lost for it.
+
+    Where it cannot be written, there is no room for the result either: the same command will do both.
+    """
     try:
         yield
+    except WriteError:
+        raise
     except Exception as error:
         log.warning("no %s of %s: it cannot be drawn (%s)", name, run.path, error or type(error).__name__)
 

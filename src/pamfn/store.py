@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pamfn.errors import InputError
+from pamfn.errors import InputError, WriteError
 from pamfn.files import regular
 from pamfn.schema import problems_of_result
 
@@ -96,20 +96,20 @@ def full(folder: Path) -> bool:
     return stat.f_bavail * stat.f_frsize < 2**20
 
 
-def cannot_write(path: Path, error: Exception) -> InputError:
+def cannot_write(path: Path, error: Exception) -> WriteError:
     number = getattr(error, "errno", None)
     if number == errno.EFBIG:
-        return InputError(
+        return WriteError(
             f"{path} would be larger than files may be here (`ulimit -f`); nothing half-written was left. Raise that "
             "limit and run the same command again: a training goes on where it stopped."
         )
     if number in (errno.ENOSPC, errno.EDQUOT) or not isinstance(error, OSError):
-        return InputError(
+        return WriteError(
             f"no space left to write {path}; nothing half-written was left. Free some, or write "
             "elsewhere, and run the same command again: a training goes on where it stopped."
         )
     reason = getattr(error, "strerror", None) or error
-    return InputError(
+    return WriteError(
         f"cannot write {path}: {reason}. Choose a folder that can be written (training: paths.output_dir)."
     )
 
