@@ -81,7 +81,6 @@ RESULTS: dict[str, Callable[[Path], object]] = {
     "no metrics": said("metrics", {}),
     "metrics of text": said("metrics", {"last": {"srcc": "high"}}),
     "49 TB": rewritten(lambda content: content["config"]["features"]["rgb"].update(width=10**13)),
-    "wide": rewritten(lambda content: content["config"]["features"]["rgb"].update(width=2**20)),
     "deep": instead(RESULT, b'{"a":' + b"[" * 1_000_000),
     "deep, closed": instead(RESULT, b"[" * 900 + b"]" * 900),
     "a list": instead(RESULT, b"[]"),
@@ -94,6 +93,7 @@ RESULTS: dict[str, Callable[[Path], object]] = {
 }
 WEIGHTS = "selected.safetensors"
 NETWORKS: dict[str, Callable[[Path], object]] = {
+    "wider than its weights": rewritten(lambda content: content["config"]["features"]["rgb"].update(width=2**20)),
     "weights cut": cut(WEIGHTS),
     "weights empty": instead(WEIGHTS, b""),
     "weights of garbage": instead(WEIGHTS, b"\xff" * 5000),
