@@ -93,24 +93,6 @@ def fixed(choice: Choice) -> Iterator[Row]:
             yield compare(title, reference, ours, choice.repeats(3), modes=modes)
 
 
-def seeds(choice: Choice, count: int = 4) -> Iterator[Row]:
-    """Several seeds in one training, against as many trainings; both are the library's."""
-    for size in choice.sizes:
-        batch = w.crop_batch(size, choice.device)
-        for mode in dict.fromkeys(mode for modes in pairs(choice.device) for mode in modes):
-            alone = [w.our_pamfn(size, mode) for _ in range(count)]
-            together = partial(w.SeveralWork(count, size, mode).step, *batch)
-            title = f"stage-2 step, {size.title}, {count} seeds: alone, then together, {said(mode, mode)}"
-            reference = partial(each_step, alone, *batch)
-            yield compare(title, reference, together, choice.repeats(5), modes=(mode, mode))
-
-
-def each_step(works: list[w.Work], features: dict[str, torch.Tensor], target: torch.Tensor) -> None:
-    """A step of every network."""
-    for work in works:
-        work.step(features, target)
-
-
 def decisions(choice: Choice, count: int = 10) -> Iterator[Row]:
     """Scores that are means over sampled decisions, against as many test passes; both are the library's."""
     for size in choice.sizes:
@@ -151,6 +133,6 @@ def memory(choice: Choice) -> Iterator[Row]:
 
 
 GROUPS: dict[str, Callable[[Choice], Iterator[Row]]] = {
-    **{"step": steps, "stage1": stage1, "test": tests, "epoch": epochs, "fixed": fixed, "seeds": seeds},
+    **{"step": steps, "stage1": stage1, "test": tests, "epoch": epochs, "fixed": fixed},
     **{"decisions": decisions, "latency": latency, "startup": startup, "data": opening, "memory": memory},
 }

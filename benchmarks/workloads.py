@@ -23,11 +23,9 @@ from pamfn.data.features import feature_file, read_features
 from pamfn.data.videos import Batch, Crops, Videos, WholeVideos
 from pamfn.models.branch import ModalityBranch
 from pamfn.models.pamfn import PAMFN
-from pamfn.models.several import SeveralNetworks
 from pamfn.training.fixed_maps import FixedMaps, fixed_maps
 from pamfn.training.recipe import test_noise
 from pamfn.training.regression import ScoreRegression
-from pamfn.training.several import Member, SeveralAtOnce, SeveralInTurn, SeveralSeeds
 
 WIDTHS = {"rgb": 1024, "flow": 1024, "audio": 768}
 BATCH = 32
@@ -149,34 +147,6 @@ def our_pamfn(
     work = Work(network, our_optimizer(network, STAGE2), lambda features: network(features).score, mode)
     work.maps = fixed_maps(network, gib=8)
     return work
-
-
-class SeveralWork:
-    """Stage 2 of several networks in one training."""
-
-    def __init__(self, count: int, size: Size, mode: Mode = CPU) -> None:
-        networks = [our_pamfn(size, mode).network for _ in range(count)]
-        self.module: SeveralSeeds
-        if mode.device.type == "cpu":  # as `pamfn.together` decides
-            self.module = SeveralInTurn([our_module(network, STAGE2) for network in networks], [])
-        else:
-            several = SeveralNetworks(networks)
-            members = [our_module(Member(several, i), STAGE2) for i in range(count)]
-            self.module = SeveralAtOnce(members, [], several).to(mode.device)
-        self.module.train()
-        self.module.generators = [torch.Generator(mode.device) for _ in range(count)]
-        self.optimizer, self.mode = self.module.configure_optimizers()["optimizer"], mode
-
-    def step(self, features: dict[str, Tensor], target: Tensor) -> None:
-        """What `Work.step` does, of each network."""
-        with self.mode.products():
-            self.optimizer.zero_grad()
-            batch = Batch(features, None, target, torch.arange(len(target)))
-            with self.mode.autocast():
-                loss = self.module.training_step([batch] * len(self.module.members), 0)
-            self.module.backward(loss)
-            self.module.configure_gradient_clipping(self.optimizer, CLIP)
-            self.optimizer.step()
 
 
 def our_optimizer(network: nn.Module, recipe: dict[str, Any]) -> torch.optim.Optimizer:

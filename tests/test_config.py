@@ -232,7 +232,7 @@ def test_what_the_pipeline_gives_itself_cannot_be_set(argument: str):
         ("seed=true", "seed: input should be a valid integer, found True."),
         ("seed=-1", "seed: input should be greater than or equal to 0, found -1."),
         ("seed=5000000000", "seed: input should be less than 4294967296, found 5000000000."),
-        ("seeds=[0,5000000000]", "seeds.1: input should be less than 4294967296, found 5000000000."),
+        ("seeds=[0,1]", "seeds: there is no such setting any more. Sweep them: -m seed=0,1,2, side by side with "),
         ("data.crop=twelve", "data.crop: input should be a valid integer, found 'twelve'."),
         ("model.branch.d_model=big", "model.branch.d_model: input should be a valid integer, found 'big'."),
         ("model.cmfd_heads=1.0", "model.cmfd_heads: input should be a valid integer, found 1.0."),

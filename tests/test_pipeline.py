@@ -159,9 +159,7 @@ def test_a_resumed_training_has_the_best_weights_of_when_it_was_saved(tmp_path):
     assert torch.equal(load_file(record.run.file("selected.safetensors"))["w"], torch.ones(2))
 
 
-@pytest.mark.parametrize("seeds", ["seed=0", "seeds=[0,1]"])
-def test_a_training_does_not_go_on_with_other_data(tmp_path, monkeypatch, seeds):
-    from pamfn.together import run_jobs
+def test_a_training_does_not_go_on_with_other_data(tmp_path, monkeypatch):
     from pamfn.training.callbacks import ResumePoint
 
     class StoppedError(Exception):
@@ -173,19 +171,18 @@ def test_a_training_does_not_go_on_with_other_data(tmp_path, monkeypatch, seeds)
         real(self, trainer, module)
         raise StoppedError
 
-    words = ("modalities=[rgb]", "recipe.branch.epochs=3", "resume_seconds=0", seeds)
-    job = run_jobs if "seeds" in seeds else pipeline.run_job
+    words = ("modalities=[rgb]", "recipe.branch.epochs=3", "resume_seconds=0")
     with monkeypatch.context() as patched:
         patched.setattr(ResumePoint, "on_train_epoch_end", stop)
         with pytest.raises(StoppedError):
-            job(small(tmp_path, *words))
+            pipeline.run_job(small(tmp_path, *words))
     labels = tmp_path / "data" / "SYNTHETIC" / "train.txt"
     labels.write_text("\n".join(labels.read_text().splitlines()[:-1]) + "\n")
     (checkpoint,) = (tmp_path / "runs").rglob("resume.ckpt")
     with pytest.raises(
         InputError, match=r"SYNTHETIC/train.txt changed since. Bring .*, or remove (.*) to begin"
     ) as told:
-        job(small(tmp_path, *words))
+        pipeline.run_job(small(tmp_path, *words))
     assert str(checkpoint) in str(told.value)
 
 

@@ -337,33 +337,6 @@ def test_what_would_be_lost_in_a_cell_is_refused(words: list[str], sentence: str
     assert str(error.value).startswith(sentence)
 
 
-@pytest.mark.parametrize(
-    ("word", "sentence"),
-    [
-        ("seeds=[0,1]", "svr, gdlt: seeds: compared methods are trained one by one. Sweep them instead: -m seed=0,1."),
-        ("seeds=[0,1],[2,3]", "seeds=[0,1],[2,3]: with a table one list of seeds that are trained together, "),
-        ("++seeds=0,1", "seeds=0,1: with a table one list of seeds that are trained together, "),
-        ("seeds=[]", "seeds=[]: with a table one list of seeds that are trained together, "),
-        ("seeds=[1,1]", "svr, gdlt, full: seeds: each once, not [1, 1]."),
-    ],
-)
-def test_seeds_that_a_table_cannot_train_together_are_refused_before_any_job(word: str, sentence: str):
-    with pytest.raises(InputError) as error:
-        sweep_of("aqa_methods", ["+experiment=fisv_tes", "+ablation=svr,gdlt,full", word])
-    assert str(error.value).startswith(sentence)
-
-
-@pytest.mark.parametrize(("word", "seeds"), [("seeds=null", [0, 1, 2]), ("seeds=[3,1]", [3, 1])])
-def test_the_plan_lists_the_seeds_that_the_command_trains(word: str, seeds: list[int], monkeypatch: pytest.MonkeyPatch):
-    words = ["+table=aqa_methods", "+experiment=fisv_tes", "+ablation=full", word]
-    assert [job.seed for job in sweep_of("aqa_methods", words[1:]).jobs] == seeds
-    monkeypatch.setattr(sys, "argv", ["train"])
-    monkeypatch.setenv("PAMFN_SWEEP", "")
-    prepared(["-m", *words])
-    own = [argument for argument in sys.argv if argument.lstrip("+").startswith("seed=")]
-    assert own == ([] if word == "seeds=null" else ["seed=3"])  # one job trains all of a list
-
-
 def test_a_job_is_tagged_with_its_place_beside_deletions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     job = only_job(tmp_path)
     words = ["~model.samples", "+experiment=uiprmd", "+ablation=full"]

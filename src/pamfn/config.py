@@ -123,7 +123,6 @@ def impossible(config: Config) -> list[str]:
         )
     if config.protocol.refit and config.protocol.select != "holdout":
         problems.append("protocol.refit: only protocol=holdout has something to refit.")
-    problems += impossible_together(config)
     if config.compile and "crop" not in config.data:
         problems.append(
             f"compile: {config.data.get('name')} is trained on whole videos, and nearly every step would be of a "
@@ -146,26 +145,6 @@ def impossible(config: Config) -> list[str]:
     if config.trainer.get("devices", 1) != 1:
         problems.append("trainer.devices: networks of this size train on one device; run jobs side by side instead.")
     return problems
-
-
-def impossible_together(config: Config) -> list[str]:
-    """What several seeds in one training cannot have."""
-    if config.seeds is None:
-        return []
-    if not config.seeds:
-        return ["seeds: at least one, e.g. seeds=[0,1], not []."]
-    if len(set(config.seeds)) != len(config.seeds):
-        return [f"seeds: each once, not {config.seeds}."]
-    instead = f"Sweep them instead: -m seed={','.join(map(str, config.seeds))}."
-    if config.is_baseline:
-        return [f"seeds: compared methods are trained one by one. {instead}"]
-    if config.protocol.refit:
-        return [f"seeds: with protocol.refit each seed has its own number of epochs. {instead}"]
-    if config.compile:
-        return [f"seeds: with compile=true each network is compiled alone. {instead}"]
-    if config.model["branch"].get("per_segment"):
-        return [f"seeds: highlights are trained one by one. {instead}"]
-    return []
 
 
 def refuse_other_features(choices: Mapping[str, str]) -> None:

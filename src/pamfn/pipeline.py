@@ -285,12 +285,12 @@ def fit(config: Config, run: Run, kind: Kind, data: VideoSplits, *, epochs: int,
     settings |= {"keep_gib": config.keep_maps_gib, "compiled": config.compile}
     module = module_for(data, network, seed=config.seed, **settings)
     record = Record(run, None if config.protocol.refit else config.protocol.select)
-    point = ResumePoint(run, [record], config.resume_seconds, data_files(data, modalities))
+    point = ResumePoint(run, record, config.resume_seconds, data_files(data, modalities))
     title = f"{kind} {data.task} {'+'.join(modalities)} seed {config.seed}"
     with logger_of(config, run, kind, data) as logger:
         trainer = trainer_of(
             config,
-            callbacks=[record, point, Progress(title, [record], data.evaluated)],
+            callbacks=[record, point, Progress(title, record, data.evaluated)],
             max_epochs=epochs,
             gradient_clip_val=recipe.clip,
             logger=logger or False,
@@ -359,14 +359,13 @@ def lacks_memory(error: Exception) -> bool:
 
 @dataclass(frozen=True)
 class Training:
-    """A training of a network that has ended. together: the seeds that were trained with it, its own included."""
+    """A training of a network that has ended."""
 
     config: Config
     kind: Kind
     record: Record
     started: float
     branches: Mapping[str, Path]
-    together: list[int] | None = None
 
 
 def conclude(
@@ -391,7 +390,6 @@ def conclude(
         started=training.started,
         branches=dict(training.branches),
         inference_ms=inference_ms(network, data.splits["test"], trainer),
-        together=training.together,
     )
     record_result(run, trained, data, logger)
 

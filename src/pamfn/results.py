@@ -41,7 +41,6 @@ class Trained:
 
     decisions: of the selected weights on the test set (`decision_counts`). started: seconds since the epoch.
     branches: {modality: folder} of stage 1. inference_ms: for one video (`pamfn.training.latency`).
-    together: the seeds of one training, where there were several.
     """
 
     config: Config
@@ -54,7 +53,6 @@ class Trained:
     started: float
     branches: dict[str, Path]
     inference_ms: float
-    together: list[int] | None = None
 
 
 def predictions_of(trainer: L.Trainer, module: RecipeModule, data: VideoSplits) -> dict[str, Points]:
@@ -152,7 +150,6 @@ def result_of(trained: Trained, data: VideoSplits, metrics: dict[str, dict[str, 
             "seconds_per_epoch": sorted(seconds)[len(seconds) // 2],
             "epochs": len(seconds),
         },
-        "together": trained.together,
         "inference_ms": trained.inference_ms,
         "peak_memory_mib": peak_memory_mib(),
         "config": config.model_dump(),

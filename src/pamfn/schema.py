@@ -44,6 +44,12 @@ Folder = Annotated[str, AfterValidator(folder_of)]
 """The name of a run's folder."""
 
 
+CUT = {
+    "seeds": "Sweep them: -m seed=0,1,2, side by side with hydra/launcher=joblib.",
+}
+"""Settings that there are no more, and what to use instead. Old results that have them are read."""
+
+
 class Strict(BaseModel):
     """No unknown keys, no silent conversions."""
 
@@ -180,13 +186,9 @@ class Table(Strict):
 
 
 class Config(Strict):
-    """One job: both stages, or one branch when a single modality is chosen.
-
-    seeds: instead of `seed`, several that are trained together.
-    """
+    """One job: both stages, or one branch when a single modality is chosen."""
 
     seed: Seed
-    seeds: list[Seed] | None = None
     table: Table | None
     modalities: list[str] | None
     available: list[str] | None
@@ -202,13 +204,6 @@ class Config(Strict):
     protocol: Protocol
     trainer: Node
     logger: Logger
-
-    @property
-    def per_seed(self) -> "list[Config]":
-        """The job of every seed alone."""
-        if self.seeds is None:
-            return [self]
-        return [self.model_copy(update={"seed": seed, "seeds": None}) for seed in self.seeds]
 
     @property
     def choosing(self) -> "Config":
@@ -253,7 +248,7 @@ class Times(Strict):
 class Result(Strict):
     """What result.json holds, in this version of its format.
 
-    The first runs have no `branches`, `left_out`, `labels`, `inference_ms`, `together` and `chosen`. `available` and
+    The first runs have no `branches`, `left_out`, `labels`, `inference_ms` and `chosen`. `available` and
     `network` are of a network scored with modalities missing.
     """
 
@@ -279,7 +274,6 @@ class Result(Strict):
     versions: dict[str, str]
     machine: Machine
     times: Times
-    together: list[Seed] | None = None
     inference_ms: Number = None
     peak_memory_mib: dict[str, float]
     available: list[Name] | None = None

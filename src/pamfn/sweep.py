@@ -20,7 +20,6 @@ from omegaconf import OmegaConf
 from pamfn import cost
 from pamfn.config import (
     CONF,
-    impossible_together,
     let_checked_refuse,
     parsed,
     refuse_other_features,
@@ -91,8 +90,7 @@ def sweep_of(name: str, overrides: Sequence[str] = ()) -> Sweep:
         raise InputError(f"no table {name!r}. There are: {', '.join(table_names())}.")
     register()
     try:
-        seeds = seeds_of(overrides)
-        words = let_checked_refuse(seed_by_seed(overrides), name)
+        words = let_checked_refuse(list(overrides), name)
         with initialize_config_dir(str(CONF), version_base="1.3"):
             fixed = [f"+table={name}", *(w for w in words if not sweeps(w))]
             raw = compose("train", overrides=fixed, return_hydra_config=True)
@@ -111,7 +109,6 @@ def sweep_of(name: str, overrides: Sequence[str] = ()) -> Sweep:
         raise InputError(f"{name}: {str(error).splitlines()[0]}") from error
     if not jobs:
         raise InputError(problems)
-    refuse_apart(jobs, seeds)
     refuse_several(jobs)
     return Sweep(table, jobs, problems, data, own)
 
@@ -196,45 +193,6 @@ def replaces_data(word: str) -> bool:
 def data_by_files(job: Job) -> Node:
     """The data of a job without the words that replace them."""
     return resolved(compose("train", [word for word in job.overrides if not replaces_data(word)]).data)
-
-
-def seeds_of(words: Sequence[str]) -> list[Any] | None:
-    """What `seeds=[0,1]` lists, to be trained together; None where no word does.
-
-    Raises:
-        InputError: when something else than one list is given.
-    """
-    listed = None
-    for word in words:
-        if is_seeds(word):
-            override = OverridesParser.create().parse_override(word)
-            listed = None if override.is_sweep_override() else override.value()
-            if not isinstance(listed, list) or not listed:
-                raise InputError(
-                    f"{word.lstrip('+')}: with a table one list of seeds that are trained together, like seeds=[0,1]; "
-                    "another list takes another command."
-                )
-    return listed
-
-
-def seed_by_seed(words: Sequence[str]) -> list[str]:
-    """`seeds=[0,1]` as `seed=0,1`: every seed has a run of its own, however it is trained."""
-    return [f"seed={word.partition('=')[2].strip('[]')}" if is_seeds(word) else word for word in words]
-
-
-def is_seeds(word: str) -> bool:
-    """Whether a word of the command line asks for several seeds in one training; `seeds=null` does not."""
-    return word.lstrip("+").startswith("seeds=") and word.partition("=")[2] != "null"
-
-
-def refuse_apart(jobs: Sequence[Job], seeds: list[int] | None) -> None:
-    """Rows whose seeds cannot be trained together are refused before any job, as each job would refuse itself."""
-    rows: dict[str, dict[str, None]] = {}
-    for job in jobs:
-        for problem in impossible_together(job.config.model_copy(update={"seeds": seeds})):
-            rows.setdefault(problem, {})[job.row] = None
-    if rows:
-        raise InputError([f"{', '.join(those)}: {problem}" for problem, those in rows.items()])
 
 
 def refuse_several(jobs: Sequence[Job]) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from pamfn.errors import InputError
 from pamfn.identity import NEW_NAMES
-from pamfn.schema import Node
+from pamfn.schema import CUT, Node
 
 INJECTED = {
     "data": {"features", "data_dir", "batch_size", "holdout", "min_segments", "seed"},
@@ -137,7 +137,9 @@ def told(error: ValidationError, schema: type[BaseModel], place: str) -> list[st
     for problem in error.errors():
         keys = [str(key) for key in problem["loc"]]
         where = ".".join([place, *keys] if place else keys)
-        if problem["type"] == "extra_forbidden":
+        if problem["type"] == "extra_forbidden" and where in CUT:
+            sentences.append(f"{where}: there is no such setting any more. {CUT[where]}")
+        elif problem["type"] == "extra_forbidden":
             allowed = sorted(allowed_keys(schema, keys[:-1]))
             close = difflib.get_close_matches(keys[-1], allowed, 1)
             hint = f" Did you mean {close[0]}?" if close else ""

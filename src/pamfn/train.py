@@ -58,30 +58,20 @@ def refuse_single_table(raw: DictConfig) -> None:
 
 
 def answer(raw: DictConfig) -> float:
-    """Reads the runs that answer the job if they are finished, trains them if not, and prints what came out."""
+    """Reads the run that answers the job if it is finished, trains it if not, and prints what came out."""
     config.refuse_other_features(HydraConfig.get().runtime.choices)
     with suppress(InputError):  # `checked` says all of what is wrong
-        runs = every_finished(config.parsed(config.resolved(raw)))
-        if runs and all(same_trainer(run, raw) for run in runs):
-            return read(runs)
+        run = finished(config.parsed(config.resolved(raw)))
+        if run is not None and same_trainer(run, raw):
+            return read(run)
     checked = tagged(config.checked(raw))
-    runs = every_finished(checked)
-    if runs:
-        return read(runs)
+    run = finished(checked)
+    if run is not None:
+        return read(run)
     from pamfn.pipeline import quiet, run_job
 
     quiet()
-    if checked.seeds is None:
-        return told([run_job(checked)])
-    from pamfn.together import run_jobs
-
-    return told(run_jobs(checked))
-
-
-def every_finished(job: config.Config) -> list[Run] | None:
-    """The finished runs of a job's seeds, or None when one is missing."""
-    runs = [finished(one) for one in job.per_seed]
-    return None if None in runs else [run for run in runs if run is not None]
+    return told(run_job(checked))
 
 
 def same_trainer(run: Run, raw: DictConfig) -> bool:
@@ -90,11 +80,10 @@ def same_trainer(run: Run, raw: DictConfig) -> bool:
     return result is not None and result["config"]["trainer"] == config.resolved(raw)["trainer"]
 
 
-def read(runs: list[Run]) -> float:
-    for run in runs:
-        run.tidy()
-        print(f"read from {run.path}")
-    return told(runs)
+def read(run: Run) -> float:
+    run.tidy()
+    print(f"read from {run.path}")
+    return told(run)
 
 
 def tagged(job: config.Config) -> config.Config:
@@ -111,16 +100,13 @@ def tagged(job: config.Config) -> config.Config:
     return job.model_copy(update={"logger": job.logger.model_copy(update={"tags": [*job.logger.tags, *place]})})
 
 
-def told(runs: list[Run]) -> float:
-    """Prints the runs' summaries; the mean of their reported numbers."""
-    values = []
-    for run in runs:
-        result = run.finished()
-        print(summary_of(run, result))
-        metrics = result["metrics"][result["reported"]]
-        value = metrics[main_metric(metrics)]
-        values.append(float("nan") if value is None else value)
-    return sum(values) / len(values)
+def told(run: Run) -> float:
+    """Prints the run's summary; its reported number."""
+    result = run.finished()
+    print(summary_of(run, result))
+    metrics = result["metrics"][result["reported"]]
+    value = metrics[main_metric(metrics)]
+    return float("nan") if value is None else value
 
 
 def table_of(words: list[str]) -> str | None:
@@ -145,26 +131,12 @@ def expanded(table: str, words: list[str]) -> "Sweep":
     return sweep_of(table, [w for w in words if w not in options and not w.lstrip("+").startswith("table=")])
 
 
-def refuse_both_seeds(words: list[str]) -> None:
-    """`seeds` takes the place of `seed`, which would not be read beside it."""
-    given = {key.lstrip("+"): value for key, _, value in (word.partition("=") for word in words)}
-    if "seed" in given and given.get("seeds", "null") != "null":
-        raise InputError(
-            f"seed={given['seed']} seeds={given['seeds']}: choose one of them; seeds trains several networks together."
-        )
-
-
 def prepared(words: list[str]) -> None:
     """Puts Hydra's words in the place of the user's, after what can be said before any job."""
     words = sorted(words, key=lambda word: word not in ("-m", "--multirun"))  # Hydra wants options first
     table, options = table_of(words), {word for word in words if word.startswith("-")}
     if table and options in ({"-m"}, {"--multirun"}):
-        from pamfn.sweep import is_seeds
-
-        sweep = expanded(table, words)
-        words = [*words, *sweep.words]
-        if any(map(is_seeds, words)):  # a job has them all
-            words = [*words, f"seed={sweep.jobs[0].seed}"]
+        words = [*words, *expanded(table, words).words]
     sys.argv[1:] = config.let_checked_refuse(words, table or "")
     # one folder for a sweep, also for jobs in other processes
     os.environ["PAMFN_SWEEP"] = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{os.getpid()}"
@@ -184,7 +156,6 @@ def dry(words: list[str]) -> None:
 def main() -> None:
     words = sys.argv[1:]
     try:
-        refuse_both_seeds(words)
         if "--dry" in words:
             return dry(words)
         prepared(words)

@@ -52,7 +52,6 @@ class VideoSplits(L.LightningDataModule, ABC):
         self.batch_size, self.test_batch_size, self.holdout, self.seed = batch_size, test_batch_size, holdout, seed
         self.min_segments = min_segments
         self.splits: dict[str, Videos] = {}
-        self.undivided: dict[str, Videos] = {}  # train and test before anything is held out
         self.candidates: dict[str, float] = {}  # points of what the held-out videos are drawn from, if not of train
         self.evaluated: list[str] = []  # splits scored after every epoch
         self.checksums: dict[str, str] = {}
@@ -69,7 +68,7 @@ class VideoSplits(L.LightningDataModule, ABC):
 
     def divide(self, whole: Mapping[str, Videos]) -> None:
         """Fills `splits` and `evaluated` from all videos of `train` and `test`."""
-        self.undivided = whole = {part: replace(videos, part=part) for part, videos in whole.items()}
+        whole = {part: replace(videos, part=part) for part, videos in whole.items()}
         names = whole["train"].names
         points = self.candidates or dict(zip(names, whole["train"].points.tolist(), strict=True))
         drawn = stratified_holdout(list(points.values()), self.holdout, self.seed) if self.holdout else []
@@ -117,13 +116,6 @@ class VideoSplits(L.LightningDataModule, ABC):
         vars(other).update(vars(self))
         other.trainer = None
         other.splits = {split: how(videos) for split, videos in self.splits.items()}
-        return other
-
-    def seeded(self, seed: int) -> Self:
-        """The same data as another seed holds out and crops them; nothing is read again."""
-        other = self.changed(lambda videos: videos)
-        other.seed = seed
-        other.divide(self.undivided)
         return other
 
     @property

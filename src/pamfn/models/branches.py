@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from pamfn.models.branch import ModalityBranch
-from pamfn.models.draws import uniform
 
 
 def segments_of(features: Mapping[str, Tensor | list[Tensor]]) -> int:
@@ -77,6 +76,6 @@ class Branches(nn.ModuleDict):
     def some_missing(self, features: Mapping[str, Any]) -> dict[str, Any]:
         """Features with some modalities of some videos zeroed."""
         x = next(iter(features.values()))
-        drawn = uniform((len(self), len(x)), x)
+        drawn = torch.rand(len(self), len(x), device=x.device)
         kept = (drawn >= self.modality_dropout) | (drawn == drawn.amax(dim=0))
         return {name: features[name] * kept[i, :, None, None] for i, name in enumerate(self)}

@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pamfn.models.draws import uniform
-
 Pooling = Literal["halve", "average", "none"]
 """What ends a stage: the time axis is halved, averaged away, or kept."""
 
@@ -84,10 +82,7 @@ def pooled_lengths(lengths: Tensor, pooling: Pooling) -> Tensor:
 
 
 def image_conv(x: Tensor, weight: Tensor, bias: Tensor | None, *, padding: int = 0, groups: int = 1) -> Tensor:
-    """Convolution of 1 x n images (b, c, 1, t) by (out, in, 1, kernel), in the type of autocast where that is on."""
-    if torch.is_autocast_enabled(x.device.type):  # its own casts do not reach a convolution under `vmap`
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    """Convolution of 1 x n images (b, c, 1, t) by (out, in, 1, kernel)."""
     return F.conv2d(x, weight, bias, padding=(0, padding), groups=groups)
 
 
@@ -109,17 +104,14 @@ class SequenceConv(nn.Conv1d):
 
 
 class Dropout(nn.Dropout):
-    """Dropout that draws uniform numbers: on a CPU, torch's own Bernoulli draws are four times slower.
-
-    They are the network's own where several run as one (`draws`).
-    """
+    """Dropout that draws uniform numbers: on a CPU, torch's own Bernoulli draws are four times slower."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return input
         if self.p == 1:
             return input * 0
-        keep = uniform(input.shape, input) >= self.p
+        keep = torch.rand(input.shape, device=input.device) >= self.p
         return input * (keep / (1 - self.p)).to(input.dtype)
 
 
@@ -141,12 +133,7 @@ class SequenceNorm(nn.BatchNorm1d):
     torch's channels-last kernel sums squares in one pass. That is harmless over thousands of segments, but over a
     handful (the last stage has one a video) its rounding is amplified a thousandfold in the gradients, so small inputs
     take the kernel that does not.
-
-    `widened`: it is computed in the type of the statistics, and the output has the input's. torch's kernels widen
-    bfloat16 themselves, but under `vmap` that of a CPU refuses it.
     """
-
-    widened = False
 
     def forward(self, input: Tensor, valid: Tensor | None = None) -> Tensor:
         if valid is not None and self.training:
@@ -165,9 +152,7 @@ class SequenceNorm(nn.BatchNorm1d):
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
         mean, var = self.running_mean, self.running_var
-        wide = x.to(self.weight.dtype) if self.widened else x
-        y = F.batch_norm(wide, mean, var, self.weight, self.bias, self.training, self.momentum or 0.0, self.eps)
-        return y.to(x.dtype) if self.widened else y
+        return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, self.momentum or 0.0, self.eps)
 
 
 def full_precision(head: nn.Module, x: Tensor, *masks: Tensor | None) -> Tensor:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from pamfn.models.branch import ModalityBranch
 from pamfn.models.branches import Branches, segments_of
-from pamfn.models.draws import exponential
 from pamfn.models.fusion import Policy, Undecided
 from pamfn.models.head import ClassificationHead, RegressionHead
 from pamfn.models.layers import Dropout, full_precision, packed, packing, pool, pooled_lengths, unpacked, valid_segments
@@ -214,7 +213,7 @@ class PAMFN(nn.Module):
 
 def gumbel(shape: Sequence[int], like: Tensor) -> Tensor:
     """Standard Gumbel noise (equation 9), in float32."""
-    return -exponential(shape, like).log()
+    return -torch.empty(*shape, device=like.device).exponential_().log()
 
 
 def decision_noise(keys: Sequence[int], draws: int, lengths: Sequence[int], choices: int) -> list[Tensor]:

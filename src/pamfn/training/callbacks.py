@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -38,13 +38,10 @@ def write_weights(run: Run, name: str, weights: Mapping[str, Tensor]) -> None:
 
 
 class Record(Callback):
-    """Curves of every epoch, and the weights of the best one on `split`, or of the last one without a split.
+    """Curves of every epoch, and the weights of the best one on `split`, or of the last one without a split."""
 
-    share: how many networks the training trains; an epoch's seconds are divided among them.
-    """
-
-    def __init__(self, run: Run, split: str | None, share: int = 1) -> None:
-        self.run, self.split, self.share = run, split, share
+    def __init__(self, run: Run, split: str | None) -> None:
+        self.run, self.split = run, split
         self.curves: list[dict[str, float]] = []
         self.began, self.lr = 0.0, 0.0
 
@@ -70,7 +67,7 @@ class Record(Callback):
                 f"training diverged: the loss of epoch {trainer.current_epoch + 1} is {loss}. "
                 "Lower the recipe's lr, or set its clip."
             )
-        seconds = (time.perf_counter() - self.began) / self.share
+        seconds = time.perf_counter() - self.began
         self.curves.append({"epoch": trainer.current_epoch, "lr": self.lr, "seconds": seconds, **measured})
         if self.split is None or best_epoch(self.curves, self.split) == trainer.current_epoch:
             write_weights(self.run, SELECTED, pl_module.network.state_dict())  # type: ignore[union-attr]
@@ -97,10 +94,8 @@ class ResumePoint(Callback):
     data_files: checksums of what is trained on; a training that goes on must find the same.
     """
 
-    def __init__(
-        self, run: Run, records: Sequence[Record], seconds: float, data_files: Mapping[str, str] | None = None
-    ) -> None:
-        self.run, self.records, self.seconds, self.data_files = run, records, seconds, dict(data_files or {})
+    def __init__(self, run: Run, record: Record, seconds: float, data_files: Mapping[str, str] | None = None) -> None:
+        self.run, self.record, self.seconds, self.data_files = run, record, seconds, dict(data_files or {})
         self.saved, self.began = time.monotonic(), False
 
     @property
@@ -129,8 +124,7 @@ class ResumePoint(Callback):
             return
         with whole(self.file) as temporary:
             trainer.save_checkpoint(temporary)
-        for record in self.records:
-            record.write()
+        self.record.write()
         self.saved = time.monotonic()
 
 
@@ -160,13 +154,10 @@ def give_back(handler: Any) -> None:
 
 
 class Progress(Callback):
-    """A bar over epochs on a terminal, one line an epoch otherwise: loss, main metric, time left.
+    """A bar over epochs on a terminal, one line an epoch otherwise: loss, main metric, time left."""
 
-    Of several records: the mean loss, the metric of each, the seconds of all.
-    """
-
-    def __init__(self, title: str, records: Sequence[Record], splits: list[str]) -> None:
-        self.title, self.records, self.splits = title, records, splits
+    def __init__(self, title: str, record: Record, splits: list[str]) -> None:
+        self.title, self.record, self.splits = title, record, splits
         self.bar: tqdm[Any] | None = None
         self.first = 0
 
@@ -178,26 +169,24 @@ class Progress(Callback):
             )
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        rows = [record.curves[-1] for record in self.records]
-        metric = main_metric(metrics_in(rows[0], self.splits[0]))
-        chance = {split: rows[0].get(f"{split}/chance") for split in self.splits}
+        row = self.record.curves[-1]
+        metric = main_metric(metrics_in(row, self.splits[0]))
+        chance = {split: row.get(f"{split}/chance") for split in self.splits}
         scores = "  ".join(
-            f"{split} {metric} {' '.join(f'{row[key]:.4f}' for row in rows)}"
+            f"{split} {metric} {row[f'{split}/{metric}']:.4f}"
             + ("" if chance[split] is None else f" (chance {chance[split]:.3f})")
-            for split, key in ((split, f"{split}/{metric}") for split in self.splits)
+            for split in self.splits
         )
-        told = f"loss {mean(row['train/loss'] for row in rows):.5f}  {scores}"
+        told = f"loss {row['train/loss']:.5f}  {scores}"
         if self.bar is not None:
             self.bar.set_postfix_str(told, refresh=False)
             self.bar.update()
             return
-        curves = (record.curves[self.first :] for record in self.records)
-        epochs = [sum(row["seconds"] for row in rows) for rows in zip(*curves, strict=True)]
         left = (trainer.max_epochs or 0) - trainer.current_epoch - 1
-        eta = left * sum(epochs) / len(epochs)
+        eta = left * mean(row["seconds"] for row in self.record.curves[self.first :])
         log.info(
             "%s  epoch %d/%d  %s  %.1f s  %s left",
-            *(self.title, trainer.current_epoch + 1, trainer.max_epochs, told, epochs[-1], duration(eta)),
+            *(self.title, trainer.current_epoch + 1, trainer.max_epochs, told, row["seconds"], duration(eta)),
         )
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
