@@ -79,20 +79,6 @@ def epochs(choice: Choice) -> Iterator[Row]:
             yield compare(title, reference, ours, choice.repeats(3), modes=modes)
 
 
-def fixed(choice: Choice) -> Iterator[Row]:
-    """Epochs of stage 2 with fixed branches in evaluation mode, every crop seen before."""
-    for size in choice.sizes:
-        train, test = choice.videos(size)
-        videos = [w.generated_videos(train, part="train"), w.generated_videos(test, part="test")]
-        there = [split.to(choice.device) for split in videos]
-        for modes in pairs(choice.device):
-            title = f"stage-2 epoch, {size.title}, fixed branches do not drift, all their maps known, {said(*modes)}"
-            plain = w.reference_pamfn(size, modes[0], w.FixedReference)
-            reference = partial(w.reference_epoch, plain, *videos, size.segments)
-            ours = partial(w.our_epoch, w.our_pamfn(size, modes[1], frozen="eval"), *there, size.segments)
-            yield compare(title, reference, ours, choice.repeats(3), modes=modes)
-
-
 def decisions(choice: Choice, count: int = 10) -> Iterator[Row]:
     """Scores that are means over sampled decisions, against as many test passes; both are the library's."""
     for size in choice.sizes:
@@ -133,6 +119,6 @@ def memory(choice: Choice) -> Iterator[Row]:
 
 
 GROUPS: dict[str, Callable[[Choice], Iterator[Row]]] = {
-    **{"step": steps, "stage1": stage1, "test": tests, "epoch": epochs, "fixed": fixed},
+    **{"step": steps, "stage1": stage1, "test": tests, "epoch": epochs},
     **{"decisions": decisions, "latency": latency, "startup": startup, "data": opening, "memory": memory},
 }

@@ -23,7 +23,6 @@ from pamfn.data.features import feature_file, read_features
 from pamfn.data.videos import Batch, Crops, Videos, WholeVideos
 from pamfn.models.branch import ModalityBranch
 from pamfn.models.pamfn import PAMFN
-from pamfn.training.fixed_maps import FixedMaps, fixed_maps
 from pamfn.training.recipe import test_noise
 from pamfn.training.regression import ScoreRegression
 
@@ -58,12 +57,11 @@ class Work:
     def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, score: Score, mode: Mode = CPU) -> None:
         self.network, self.optimizer, self.mode, self.score = network.train(), optimizer, mode, score
         self.trained = [p for group in optimizer.param_groups for p in group["params"]]
-        self.maps: FixedMaps | None = None
 
     def given(self, batch: Batch) -> tuple[Any, Tensor | None, Tensor]:
-        """Features (or what is kept of them), lengths and targets of a batch, on the device."""
+        """Features, lengths and targets of a batch, on the device."""
         batch = batch.to(self.mode.device)
-        return self.maps.features(batch) if self.maps else batch.features, batch.lengths, batch.target
+        return batch.features, batch.lengths, batch.target
 
     def step(self, features: dict[str, Tensor], target: Tensor) -> None:
         """Forward, mean squared error, backward, clip, optimiser."""
@@ -110,16 +108,6 @@ def reference_pamfn(size: Size, mode: Mode = CPU, kind: type[ReferencePAMFN] = R
     return Work(network, torch.optim.AdamW(groups, lr=8e-4, weight_decay=1e-2), network, mode)
 
 
-class FixedReference(ReferencePAMFN):
-    """The reference with its fixed branches in evaluation mode, as the paper's text says."""
-
-    def train(self, mode: bool = True) -> "FixedReference":
-        super().train(mode)
-        for name in ("rgb", "flow"):
-            self.get_submodule(f"model_{name[0]}").eval()
-        return self
-
-
 def our_pamfn(
     size: Size,
     mode: Mode = CPU,
@@ -128,7 +116,7 @@ def our_pamfn(
     frozen: Literal["eval", "train"] = "train",
     samples: int = 1,
 ) -> Work:
-    """Stage 2 by the library; with `frozen=eval` the maps of fixed branches are kept.
+    """Stage 2 by the library.
 
     samples: decisions drawn for a test video, where more than one; else the largest logits decide.
     """
@@ -144,9 +132,7 @@ def our_pamfn(
         decoding="mean" if samples > 1 else "argmax",
         samples=samples,
     ).to(mode.device)
-    work = Work(network, our_optimizer(network, STAGE2), lambda features: network(features).score, mode)
-    work.maps = fixed_maps(network, gib=8)
-    return work
+    return Work(network, our_optimizer(network, STAGE2), lambda features: network(features).score, mode)
 
 
 def our_optimizer(network: nn.Module, recipe: dict[str, Any]) -> torch.optim.Optimizer:
@@ -190,7 +176,7 @@ def fisv_lengths(data_dir: str | None) -> tuple[list[int], list[int], str]:
     return train, test, "real"
 
 
-def generated_videos(lengths: Sequence[int], widths: dict[str, int] = WIDTHS, part: str = "") -> Videos:
+def generated_videos(lengths: Sequence[int], widths: dict[str, int] = WIDTHS) -> Videos:
     """Videos of these lengths with random float16 features."""
     length = torch.tensor(lengths)
     total = int(length.sum())
@@ -198,7 +184,7 @@ def generated_videos(lengths: Sequence[int], widths: dict[str, int] = WIDTHS, pa
     target = torch.rand(len(lengths))
     index = torch.arange(len(lengths))
     names = [str(i) for i in range(len(lengths))]
-    return Videos(names, packed, length.cumsum(0) - length, length, target * 45, target, index, part=part)
+    return Videos(names, packed, length.cumsum(0) - length, length, target * 45, target, index)
 
 
 def our_test(work: Work, videos: Videos) -> None:

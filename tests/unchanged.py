@@ -64,7 +64,7 @@ def observed(folder: Path) -> Iterator[tuple[str, str]]:
     for file, words in TABLES.items():
         yield f"table {file}", said(folder, "tables", *words, "--no-wandb")
     yield "names of archived runs", "\n".join(names_of_archived())
-    said(folder, "train", "+experiment=demo", "logger=csv", "keep_maps_gib=0", f"paths.data_dir={folder / 'data'}")
+    said(folder, "train", "+experiment=demo", "logger=csv", f"paths.data_dir={folder / 'data'}")
     for result in sorted((folder / "runs").glob("*/*/result.json")):
         name = result.parent.name
         yield f"predictions of {name}", result.with_name("predictions.csv").read_text()

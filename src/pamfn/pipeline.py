@@ -282,7 +282,7 @@ def fit(config: Config, run: Run, kind: Kind, data: VideoSplits, *, epochs: int,
     L.seed_everything(config.seed, verbose=False)  # seed, then build: the same numbers however the branches came
     network = build_network(config, kind, modalities, branches)
     settings = recipe.model_dump(exclude={"batch_size", "crop", "clip"})
-    settings |= {"keep_gib": config.keep_maps_gib, "compiled": config.compile}
+    settings |= {"compiled": config.compile}
     module = module_for(data, network, seed=config.seed, **settings)
     record = Record(run, None if config.protocol.refit else config.protocol.select)
     point = ResumePoint(run, record, config.resume_seconds, data_files(data, modalities))

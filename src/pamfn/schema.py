@@ -45,6 +45,7 @@ Folder = Annotated[str, AfterValidator(folder_of)]
 
 
 CUT = {
+    "keep_maps_gib": "Every batch is computed anew, as keep_maps_gib=0 did. Leave it out.",
     "seeds": "Sweep them: -m seed=0,1,2, side by side with hydra/launcher=joblib.",
 }
 """Settings that there are no more, and what to use instead. Old results that have them are read."""
@@ -194,7 +195,6 @@ class Config(Strict):
     available: list[str] | None
     threads: Annotated[int, Field(gt=0, le=1024)] | None
     resume_seconds: float = Field(ge=0)
-    keep_maps_gib: float = Field(default=0.0, ge=0)
     compile: bool = False
     paths: Paths
     data: Node

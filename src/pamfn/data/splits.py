@@ -3,7 +3,6 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -68,7 +67,6 @@ class VideoSplits(L.LightningDataModule, ABC):
 
     def divide(self, whole: Mapping[str, Videos]) -> None:
         """Fills `splits` and `evaluated` from all videos of `train` and `test`."""
-        whole = {part: replace(videos, part=part) for part, videos in whole.items()}
         names = whole["train"].names
         points = self.candidates or dict(zip(names, whole["train"].points.tolist(), strict=True))
         drawn = stratified_holdout(list(points.values()), self.holdout, self.seed) if self.holdout else []

@@ -10,27 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-class Crop(NamedTuple):
-    """What tells one cut of segments from another: the part of the data, its first packed row and its length."""
-
-    part: str
-    first: int
-    segments: int
-
-
 class Batch(NamedTuple):
     """features {modality: (b, t, c)} float32, lengths (b,) or None when nothing is padded away, target (b,) in [0, 1].
 
     Of whole videos with labels, target is (b, t): 0 or 1 for every segment, 0 after a video's end.
     `videos` (b,): positions in the split. `lengths` is None for training crops: their zero padding counts as segments,
-    as in the paper. `crops`: which segments each row holds, where that can be said.
+    as in the paper.
     """
 
     features: dict[str, Tensor]
     lengths: Tensor | None
     target: Tensor
     videos: Tensor
-    crops: list[Crop] | None = None
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
         """The same batch on a device, but for `videos`, which only the CPU asks for. Lightning calls this."""
@@ -48,7 +39,7 @@ class Videos:
     `start`, `length` (v,): where a video's segments are. `points` (v,): judges' scores. `target` (v,): in [0, 1].
     `key` (v,): a video's position in its label file; its random crops follow from it.
     `labels` (n,) float32: 0 or 1 for every packed segment, where segments are labelled; `points` and `target` are then
-    the share of ones. `part`: videos of the same part are packed together.
+    the share of ones.
     """
 
     names: list[str]
@@ -59,7 +50,6 @@ class Videos:
     target: Tensor
     key: Tensor
     labels: Tensor | None = None
-    part: str = ""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -129,13 +119,7 @@ class Videos:
             target = self.labels[rows.to(self.labels.device)]
             if ended is not None:
                 target = target.masked_fill_(ended.to(target.device), 0)
-        crops = self.crops(index, first, lengths)
-        return Batch(features, None if bool((lengths == segments).all()) else lengths, target, index, crops)
-
-    def crops(self, index: Tensor, first: Tensor, segments: Tensor) -> list[Crop]:
-        """What tells apart cuts of `segments` (b,) from `first` (b,) on of the videos at `index`."""
-        starts = (self.start[index] + first).tolist()
-        return [Crop(self.part, start, t) for start, t in zip(starts, segments.tolist(), strict=True)]
+        return Batch(features, None if bool((lengths == segments).all()) else lengths, target, index)
 
 
 def padded(batches: Sequence[Batch]) -> list[Batch]:
@@ -194,8 +178,7 @@ class Crops(Epochs):
         order = np.random.default_rng([self.seed, self.epoch, 1]).permutation(len(self.videos))
         for index in torch.from_numpy(order).split(self.batch_size)[: len(self)]:
             features = self.videos.cut(index, first[index], self.segments)
-            crops = self.videos.crops(index, first[index], torch.full_like(index, self.segments))
-            yield Batch(features, None, self.videos.target[index], index, crops)
+            yield Batch(features, None, self.videos.target[index], index)
 
 
 class WholeVideos:
@@ -253,8 +236,7 @@ class CroppedVideos:
     def __iter__(self) -> Iterator[Batch]:
         for index in self.batches:
             features = self.videos.cut(index, self.first[index], self.segments)
-            crops = self.videos.crops(index, self.first[index], torch.full_like(index, self.segments))
-            yield Batch(features, None, self.videos.target[index], index, crops)
+            yield Batch(features, None, self.videos.target[index], index)
 
 
 def stratified_holdout(points: Sequence[float], fraction: float, seed: int) -> list[int]:

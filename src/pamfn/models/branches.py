@@ -1,18 +1,12 @@
 """The modality branches inside a fused network: which of them learn, and what the others do meanwhile."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from pamfn.models.branch import ModalityBranch
-
-
-def segments_of(features: Mapping[str, Tensor | list[Tensor]]) -> int:
-    """Number of segments of features (b, t, c), or of maps in their place."""
-    x = next(iter(features.values()))
-    return (x[0] if isinstance(x, list) else x).shape[1]
 
 
 class Branches(nn.ModuleDict):
@@ -54,26 +48,19 @@ class Branches(nn.ModuleDict):
         return self
 
     def forward(
-        self, features: Mapping[str, Tensor | list[Tensor]], lengths: Tensor | None = None, real: Tensor | None = None
+        self, features: Mapping[str, Tensor], lengths: Tensor | None = None, real: Tensor | None = None
     ) -> list[Tensor]:
-        """Maps of every level; fixed branches give no gradient. `real`: see `ModalityBranch.maps`.
-
-        In the place of a modality's features, its maps [(b, t_i, d)] are taken as they are.
-        """
+        """Maps of every level; fixed branches give no gradient. `real`: see `ModalityBranch.maps`."""
         if self.training and self.modality_dropout:
             features = self.some_missing(features)
         maps = []
         for name, network in self.items():
-            known = features[name]
-            if isinstance(known, list):
-                maps.append(known)
-                continue
             with torch.set_grad_enabled(torch.is_grad_enabled() and name in self.finetune):
                 assert isinstance(network, ModalityBranch)
-                maps.append(network.maps(known, lengths, real))
+                maps.append(network.maps(features[name], lengths, real))
         return [torch.stack(level, dim=2) for level in zip(*maps, strict=True)]
 
-    def some_missing(self, features: Mapping[str, Any]) -> dict[str, Any]:
+    def some_missing(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Features with some modalities of some videos zeroed."""
         x = next(iter(features.values()))
         drawn = torch.rand(len(self), len(x), device=x.device)

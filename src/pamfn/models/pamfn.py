@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pamfn.models.branch import ModalityBranch
-from pamfn.models.branches import Branches, segments_of
+from pamfn.models.branches import Branches
 from pamfn.models.fusion import Policy, Undecided
 from pamfn.models.head import ClassificationHead, RegressionHead
 from pamfn.models.layers import Dropout, full_precision, packed, packing, pool, pooled_lengths, unpacked, valid_segments
@@ -126,7 +126,7 @@ class PAMFN(nn.Module):
 
         `noise`: Gumbel noise (b, t', choices) of each stage; drawn here in training mode.
         """
-        segments = segments_of(features)
+        segments = next(iter(features.values())).shape[1]
         if self.training and self.per_segment and lengths is not None:  # padding would cost more than the videos
             rows, real = packing(lengths, segments)
             levels = self.branches({m: packed(x, rows) for m, x in features.items()}, real=real)
@@ -198,7 +198,8 @@ class PAMFN(nn.Module):
         if noise is None:
             score = self(features, lengths).score
             return score, torch.zeros_like(score)
-        levels, valid = self.branches(features, lengths), self.valid_levels(segments_of(features), lengths)
+        segments = next(iter(features.values())).shape[1]
+        levels, valid = self.branches(features, lengths), self.valid_levels(segments, lengths)
         shared = self.undecided(levels, valid)
         draws = [[stage[:, i] for stage in noise] for i in range(noise[0].shape[1])]
         scores = torch.stack([self.fused(levels, valid, drawn, shared).score for drawn in draws])

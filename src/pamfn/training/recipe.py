@@ -16,7 +16,6 @@ from torchmetrics import MeanMetric
 from pamfn.data.videos import Batch
 from pamfn.errors import DivergedError
 from pamfn.training.compiled import Compiled
-from pamfn.training.fixed_maps import fixed_maps
 
 Points = dict[str, list[float]]
 """true, predicted and spread of a split's videos (or of their clips, one video after another)."""
@@ -51,7 +50,7 @@ class RecipeModule(ClippingModule, ABC):
         network: gives `.score` for `network(features, lengths)`, and may offer `decide`, `head_parameters` and
             `added_loss`, which makes a scalar of its own output.
         splits: names of the validation loaders, in order. seed: of dropout and decision noise.
-        keep_gib: see `FixedMaps`; 0 keeps nothing. compiled: training steps go through `Compiled`.
+        compiled: training steps go through `Compiled`.
         The rest is one stage's recipe (`StageRecipe`). The schedule and the noise of an epoch follow from its number
         alone, so that a resumed training equals an uninterrupted one.
     """
@@ -72,13 +71,11 @@ class RecipeModule(ClippingModule, ABC):
         head_lr_scale: float = 1.0,
         drops: Sequence[int] = (),
         drop_factor: float = 0.1,
-        keep_gib: float = 0.0,
         compiled: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["network"])
         self.network = network
-        self.fixed = fixed_maps(network, keep_gib)
         self.compiled: Compiled | None = None
         self.splits, self.seed = splits, seed
         self.train_loss = MeanMetric(nan_strategy="disable")
@@ -136,13 +133,7 @@ class RecipeModule(ClippingModule, ABC):
 
     def forward(self, batch: Batch) -> Tensor:
         """What the network says of a batch: scores (b,), or logits (b, t) of its segments."""
-        return self.network(self.features(batch), batch.lengths).score
-
-    def features(self, batch: Batch) -> dict[str, Any]:
-        """What the network takes of a batch."""
-        if self.fixed is None or batch.crops is None:
-            return batch.features
-        return self.fixed.features(batch)
+        return self.network(batch.features, batch.lengths).score
 
     def on_train_start(self) -> None:
         if self.hparams["compiled"]:  # here, since the network is on its device now
@@ -152,7 +143,7 @@ class RecipeModule(ClippingModule, ABC):
         torch.manual_seed(epoch_seed(self.seed, self.current_epoch))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        output = (self.compiled or self.network)(self.features(batch), batch.lengths)
+        output = (self.compiled or self.network)(batch.features, batch.lengths)
         loss = self.loss(output, batch)
         if hasattr(self.network, "added_loss"):
             with torch.autocast(self.device.type, enabled=False):  # in bfloat16, near distances would tie
@@ -174,7 +165,7 @@ class RecipeModule(ClippingModule, ABC):
             score = self(batch).float()
             return score, torch.zeros_like(score)
         noise = test_noise(self.network, self.seed, batch)
-        score, spread = self.network.decide(self.features(batch), batch.lengths, noise)  # type: ignore[operator]
+        score, spread = self.network.decide(batch.features, batch.lengths, noise)  # type: ignore[operator]
         return score.float(), spread.float()
 
     def on_validation_epoch_end(self) -> None:
