@@ -117,13 +117,22 @@ def test_a_class_of_ones_own_is_imported_after_everything_else_was_found_right(
 
 
 def test_nothing_is_imported_from_the_current_folder(run_cli: RunCli, tmp_path: Path):
-    (tmp_path / "hydra.py").write_text("raise SystemExit('foreign code ran')")
+    for module in ("hydra", "logging", "threading", "contextlib"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('foreign code ran')")
     planted(tmp_path)
     done = run_cli(["train", "model._target_=planted.Net"])
     assert (done.returncode, (tmp_path / "ran").exists()) == (1, False)
     assert "planted.py is in the current folder, from where nothing is imported unless PYTHONPATH=. says so" in (
         done.stderr
     )
+
+
+def test_a_command_imports_nothing_from_the_current_folder_from_its_first_line_on(tmp_path: Path):
+    for module in ("threading", "string", "weakref", "logging"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('foreign code ran')")
+    words = [sys.executable, "-m", "pamfn.archive", "--help"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def without(*keys: str) -> Callable[[dict[str, Any]], Any]:
@@ -143,6 +152,13 @@ def without(*keys: str) -> Callable[[dict[str, Any]], Any]:
         (lambda content: content.update(modalities=["smell"]), "modalities: no smell among config.features"),
         (lambda content: content.update(reported="last9"), "reported: "),
         (lambda content: content["metrics"].pop("last"), "metrics: no last"),
+        (lambda content: content["metrics"].update(last={"mae": 1.0}), "metrics.last: neither srcc nor map"),
+        (lambda content: content.update(videos={}), "videos: no test"),
+        (lambda content: content.update(kind="baseline"), "kind: baseline does not go with its config.model"),
+        (lambda content: content.update(commit="\x1b[31m"), "commit: "),
+        (lambda content: content["machine"].update(cpu="\x1b[31m"), "machine.cpu: holds "),
+        (lambda content: content.update(decisions=[[-1, 2]]), "decisions.0.0: "),
+        (lambda content: content["config"]["model"].pop("_target_"), "config.model._target_: missing"),
         (lambda content: content["metrics"].update(last={"srcc": "high"}), "metrics.last.srcc: "),
         (lambda content: content["config"]["features"]["rgb"].update(width=10**13), "config.features.rgb.width: "),
         (lambda content: content.update(data_files=[1]), "data_files: "),
@@ -354,6 +370,7 @@ def test_who_takes_the_lock_removes_what_no_process_owns(tmp_path: Path):
     left = [tmp_path / f".{name}.abcdefgh{TEMPORARY}" for name in ("result.json", "resume.ckpt")]
     for file in (*left, tmp_path / "resume.ckpt", tmp_path / ".mine"):
         file.touch()
+    os.mkfifo(tmp_path / f".x.y{TEMPORARY}")  # is no file of ours, and would be waited for
     code = (
         "import sys; from pathlib import Path; from pamfn.store import whole\n"
         "with whole(Path(sys.argv[1])) as file: print(file, flush=True); sys.stdin.read()"
@@ -364,10 +381,10 @@ def test_who_takes_the_lock_removes_what_no_process_owns(tmp_path: Path):
         owned = Path(writer.stdout.readline().strip())
         with run.locked():
             names = {file.name for file in tmp_path.iterdir()}
-            assert names == {".lock", ".mine", "resume.ckpt", owned.name}
+            assert names == {".lock", ".mine", ".x.y.tmp", "resume.ckpt", owned.name}
         writer.kill()
     with run.locked():
-        assert {file.name for file in tmp_path.iterdir()} == {".lock", ".mine", "resume.ckpt"}
+        assert {file.name for file in tmp_path.iterdir()} == {".lock", ".mine", ".x.y.tmp", "resume.ckpt"}
 
 
 def test_a_finished_run_that_is_read_has_no_resume_point(tmp_path: Path):

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from pamfn.errors import InputError
 from pamfn.fitting import problems_of_model, problems_of_task
-from pamfn.schema import Config, problem_of_name
+from pamfn.schema import Config, problem_of_label
 from pamfn.targets import is_ours, problems_of_node, told
 
 ROOT = Path(__file__).parents[2]
@@ -131,7 +131,7 @@ def impossible(config: Config) -> list[str]:
     problems += [
         f"data.{key}: {error}, found {config.data[key]!r}."
         for key in ("name", "dataset")
-        if isinstance(config.data.get(key), str) and (error := problem_of_name(config.data[key]))
+        if isinstance(config.data.get(key), str) and (error := problem_of_label(config.data[key]))
     ]
     if str(config.trainer.get("precision")) in ("16", "16-mixed", "16-true"):
         problems.append("trainer.precision: float16 would need scaled losses; choose 32-true or bf16-mixed.")

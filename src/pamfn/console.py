@@ -10,11 +10,18 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import NoReturn, TextIO
 
-AGAIN = "Nothing half-written was left; the same command again goes on from where a training was last saved."
+AGAIN = "Nothing half-written was left. The same command starts again, a training where it was last saved."
 """What is said of every command that is stopped."""
 
-ENDS = {signal.SIGTERM: "terminated", signal.SIGHUP: "terminated, since its terminal closed"}
-"""Requests to end besides Ctrl-C, as they are told."""
+ENDS = {
+    signal.SIGINT: ("interrupted", 130),
+    signal.SIGTERM: ("error: terminated", 1),
+    signal.SIGHUP: ("error: terminated, since its terminal closed", 1),
+}
+"""Requests to end, as they are told, and the exit status."""
+
+PATIENCE = 10
+"""Seconds after which a request that something swallowed is made again."""
 
 PARENT = "PAMFN_PARENT"
 """Environment variable with the process whose jobs others work at."""
@@ -25,12 +32,11 @@ received: list[int] = []
 
 def start() -> None:
     """Before anything else of a command is imported."""
-    if not sys.flags.safe_path:
-        del sys.path[0]  # the current folder: what lies there may bear the name of any module
+    os.environ["PYTHONSAFEPATH"] = "1"  # workers import nothing from the current folder either
     open_closed()
     sys.excepthook = end
     for number in ENDS:
-        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP, and means it
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # nohup ignores SIGHUP
             signal.signal(number, stop)
 
 
@@ -40,29 +46,53 @@ def open_closed() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number that is free
             setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Ends the process as Ctrl-C does."""
-    received.append(number)
+    """Ends the process as Ctrl-C does; at once where it is importing, since an import may swallow any exception."""
+    if number in ENDS:
+        received.append(number)
+    while frame is not None:
+        if "importlib" in frame.f_code.co_filename:
+            with suppress(SystemExit):
+                say_end()
+            os._exit(ENDS[signal.Signals(received[0])][1])
+        frame = frame.f_back
+    signal.signal(signal.SIGALRM, stop)
+    signal.alarm(PATIENCE)
     raise KeyboardInterrupt
 
 
 def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Says in a sentence why a command was stopped; anything else keeps its traceback."""
     if issubclass(kind, BrokenPipeError):
-        refuse_unread()
+        refuse_unread(error)
     if issubclass(kind, KeyboardInterrupt):
-        say_last(*((f"error: {ENDS[signal.Signals(received[0])]}", 1) if received else ("interrupted", 130)))
+        say_end()
     sys.__excepthook__(kind, error, trace)
 
 
-def refuse_unread() -> NoReturn:
-    """Ends a command that nobody listens to."""
+def say_end() -> NoReturn:
+    """Ends the process that was asked to end."""
+    signal.alarm(0)
+    say_last(*ENDS[signal.Signals(received[0]) if received else signal.SIGINT])
+
+
+def refuse_unread(error: BaseException | None = None) -> NoReturn:
+    """Ends a command whose output goes nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be printed
-    say_last("error: whatever read the output has stopped reading", 1)
+    reason = getattr(error, "strerror", None) or "whatever read it has stopped reading"
+    say_last(f"error: standard output cannot be written ({reason})", 1)
+
+
+def say(text: str) -> None:
+    """Prints a result; without a reader, the command ends."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        refuse_unread(error)
 
 
 def say_last(told: str, status: int) -> NoReturn:
@@ -75,8 +105,9 @@ class Console(logging.StreamHandler[TextIO]):
     """Log lines on standard output; without a reader, the command ends."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        if isinstance(sys.exc_info()[1], BrokenPipeError):
-            raise
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            raise BrokenPipeError(error.errno, error.strerror) from error
         super().handleError(record)
 
 

@@ -144,8 +144,7 @@ def rescored(settings: config.Config, folder: Path, split: str, weights: str) ->
     from pamfn.training.tasks import task_of
 
     quiet()
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    torch.set_num_threads(settings.threads)
     data = data_module(settings)
     refuse_no_split(data, split)
     points = scored(settings, folder, weights, data, split)

@@ -57,7 +57,7 @@ def record(error: Exception) -> None:
 def foreseen(error: Exception, words: Sequence[str]) -> InputError:
     """An error as a sentence; one that nobody foresaw with the settings that may have caused it.
 
-    These are the words of the command line whose value or last name stands in the error, or all of them.
+    These are the words of the command line whose value or last name stands in the error.
 
     Raises:
         Exception: the error itself when it came in training: that is no mistake in what was asked, but a fault.
@@ -70,7 +70,7 @@ def foreseen(error: Exception, words: Sequence[str]) -> InputError:
     given = {word: word.lstrip("+~").partition("=") for word in words if "=" in word}
     parts = set(re.split(r"[\s'\"(),=]+", said))
     near = [word for word, (key, _, value) in given.items() if {key.rpartition(".")[2], value} & parts]
-    told = f" It may come from {', '.join(near or given)}." if given else ""
+    told = f" It may come from {', '.join(near)}." if near else ""
     return InputError(f"{said}.{told} PAMFN_TRACEBACK=1 shows where in the code it was noticed.")
 
 

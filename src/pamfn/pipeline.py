@@ -167,10 +167,7 @@ def check_buildable(config: Config, kind: Kind, modalities: Sequence[str]) -> No
         raise InputError(f"{place_of_crop}: the network needs {shortest} segments or more, not {crop}.")
     network = sketch(config, kind, modalities)
     refuse_large(network)
-    try:
-        trainer_of(config, logger=False)
-    except Exception as error:  # whatever Lightning says of settings that it does not take
-        raise InputError(f"trainer: cannot be built with these settings: {error or type(error).__name__}.") from error
+    trainer_of(config, logger=False)
     if getattr(recipe, "head_lr_scale", 1.0) != 1.0 and not hasattr(network, "head_parameters"):
         raise InputError(
             f"recipe.{kind}.head_lr_scale: all of this network learns at one rate, not its head at "
@@ -433,8 +430,13 @@ def scored(config: Config, folder: Path, weights: str, data: VideoSplits, split:
     """What a finished run's stored weights predict for a split."""
     data.evaluated = [split]
     module = module_for(data, load_network(config, folder, weights), seed=config.seed, epochs=1)
+    try:
+        trainer = trainer_of(config, logger=False)
+    except InputError:  # the device that it was trained on may not be here
+        anywhere = {**config.trainer, "accelerator": "auto"}
+        trainer = trainer_of(config.model_copy(update={"trainer": anywhere}), logger=False)
     with stopping(f"scoring {folder}"):
-        trainer_of(config, logger=False).validate(module, datamodule=data, verbose=False)
+        trainer.validate(module, datamodule=data, verbose=False)
     return module.predicted(data, split)
 
 
@@ -445,19 +447,22 @@ def trainer_of(config: Config, *, callbacks: Sequence[Callback] = (), **argument
     of its root folder into every later fit and validation: of whatever run it is. So it is told of no cluster, and has
     no folder.
     """
-    return build(
-        config.trainer,
-        plugins=[LightningEnvironment(), ResumeFile()],
-        enable_autolog_hparams=False,  # the module that scores would overwrite W&B's record of the training
-        callbacks=[OwnSigterm(), *callbacks],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,  # nothing is logged within an epoch; this only avoids a warning
-        default_root_dir=os.devnull,
-        **arguments,
-    )
+    try:
+        return build(
+            config.trainer,
+            plugins=[LightningEnvironment(), ResumeFile()],
+            enable_autolog_hparams=False,  # the module that scores would overwrite W&B's record of the training
+            callbacks=[OwnSigterm(), *callbacks],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,  # nothing is logged within an epoch; this only avoids a warning
+            default_root_dir=os.devnull,
+            **arguments,
+        )
+    except Exception as error:  # whatever Lightning says of settings that it does not take
+        raise InputError(f"trainer: cannot be built with these settings: {error or type(error).__name__}.") from error
 
 
 def quiet() -> None:
@@ -486,8 +491,7 @@ def prepare(config: Config) -> None:
     check_writable(output_dir)
     for stray in sorted(output_dir.glob("hpc_ckpt_*")):
         log.warning("%s is not read: Lightning wrote it under SLURM, of whatever run. It can be removed.", stray)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    torch.set_num_threads(config.threads)
 
 
 def run_job(config: Config) -> Run:

@@ -67,7 +67,7 @@ def predict(
     from pamfn.predictions import CLIPS, by_video, clip_rows, shown, table
 
     quiet()
-    torch.set_num_threads(settings.threads or torch.get_num_threads())
+    torch.set_num_threads(settings.threads)
     data = data_module(settings)
     if not isinstance(data, YouTubeHighlightsDataModule):
         raise InputError(f"{run} scores whole videos: its predictions.csv has them, `python -m pamfn.evaluate` others.")

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -18,7 +18,7 @@ SEEDS = 2**32
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 
 
-def problem_of_name(text: str) -> str | None:
+def problem_of_label(text: str) -> str | None:
     """What keeps a text from being the name of data, of a stream or of an extractor."""
     if re.fullmatch(r"\w[\w .+-]{0,99}", text):
         return None
@@ -26,7 +26,7 @@ def problem_of_name(text: str) -> str | None:
 
 
 def name_of(text: str) -> str:
-    if problem := problem_of_name(text):
+    if problem := problem_of_label(text):
         raise ValueError(problem)
     return text
 
@@ -46,6 +46,7 @@ Folder = Annotated[str, AfterValidator(folder_of)]
 
 CUT = {
     "keep_maps_gib": "Every batch is computed anew, as keep_maps_gib=0 did. Leave it out.",
+    "trainer.profiler": "Its report was not shown; torch.profiler around a training shows more.",
     "seeds": "Sweep them: -m seed=0,1,2, side by side with hydra/launcher=joblib.",
 }
 """Settings that there are no more, and what to use instead. Old results that have them are read."""
@@ -193,7 +194,7 @@ class Config(Strict):
     table: Table | None
     modalities: list[str] | None
     available: list[str] | None
-    threads: Annotated[int, Field(gt=0, le=1024)] | None
+    threads: Annotated[int, Field(gt=0, le=1024)]
     resume_seconds: float = Field(ge=0)
     compile: bool = False
     paths: Paths
@@ -239,10 +240,10 @@ class Machine(Strict):
 
 
 class Times(Strict):
-    started: str
-    training_seconds: float
-    seconds_per_epoch: float
-    epochs: int
+    started: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+    training_seconds: float = Field(ge=0)
+    seconds_per_epoch: float = Field(ge=0)
+    epochs: int = Field(ge=0)
 
 
 class Result(Strict):
@@ -263,14 +264,14 @@ class Result(Strict):
     branches: dict[Name, Folder] = {}
     data_source: Literal["real", "synthetic"]
     data_files: dict[str, str]
-    videos: dict[str, int]
+    videos: dict[str, Annotated[int, Field(ge=0)]]
     left_out: dict[str, Any] = {}
     labels: dict[str, Any] | None = None
-    score_range: Number
-    decisions: list[list[int]] | None
+    score_range: Annotated[float, Field(ge=0)] | None
+    decisions: list[list[Annotated[int, Field(ge=0, lt=2**53)]]] | None
     parameters: Parameters
     chosen: dict[str, Any] = {}
-    commit: str | None
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}\+?$")] | None
     versions: dict[str, str]
     machine: Machine
     times: Times
@@ -290,9 +291,36 @@ def problems_of_result(content: Mapping[str, Any]) -> list[str]:
     needed = {result.reported, "last"} - set(result.metrics)
     strangers = [m for m in result.modalities if m not in result.config.features]
     problems = [f"metrics: no {name}" for name in sorted(needed)]
+    problems += [
+        f"metrics.{name}: neither srcc nor map" for name, of in result.metrics.items() if not {"srcc", "map"} & set(of)
+    ]
     problems += [f"modalities: no {name} among config.features" for name in strangers]
+    problems += ["modalities: some of them twice"] if len(set(result.modalities)) < len(result.modalities) else []
+    problems += ["videos: no test"] if not result.videos.get("test") else []
+    problems += [
+        f"config.{place}._target_: missing"
+        for place in ("data", "model", "trainer")
+        if not isinstance(getattr(result.config, place).get("_target_"), str)
+    ]
+    if (result.kind == "baseline") != result.config.is_baseline:
+        problems.append(f"kind: {result.kind} does not go with its config.model")
+    problems += [f"{place}: holds {text!a}" for place, text in unprintable(content)]
     if result.kind == "missing" and result.network is None:
         problems.append("network: missing")
     if result.kind == "branch" and len(result.modalities) != 1:
         problems.append("modalities: a branch has one")
     return problems
+
+
+def unprintable(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Texts, names included, with characters that would do something to whoever prints them."""
+    if isinstance(value, str):
+        if not value.isprintable():
+            yield place, value[:20]
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from unprintable(key, place)
+            yield from unprintable(part, f"{place}.{key}".lstrip(".") if key.isprintable() else place)
+    elif isinstance(value, list):
+        for part in value:
+            yield from unprintable(part, place)

@@ -79,6 +79,8 @@ def own_temporary(path: Path) -> tuple[int, Path]:
 def remove_abandoned(folder: Path, name: str = "") -> None:
     """Removes what processes that live no more have half-written in a folder (of one file, or of all)."""
     for left in folder.glob(f".{glob.escape(name) or '*'}.*{TEMPORARY}"):
+        if left.is_symlink() or not left.is_file():  # a pipe would be waited for
+            continue
         with suppress(OSError), left.open("rb") as file:  # OSError: locked by who writes it, or gone by now
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink(missing_ok=True)
@@ -223,7 +225,8 @@ class Run:
         """Removes what killed processes left: half-written files, and of a finished run what it would resume from."""
         remove_abandoned(self.path)
         if self.file("result.json").exists():
-            self.file("resume.ckpt").unlink(missing_ok=True)
+            with suppress(OSError):  # a folder, which is none of ours
+                self.file("resume.ckpt").unlink(missing_ok=True)
 
     def tidy(self) -> None:
         """`remove_left`, when there is something left and no other process is at the run."""

@@ -34,9 +34,9 @@ def summary_of(run: Run, result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def is_constant(result: dict[str, Any], protocol: str | None = None) -> bool:
-    """Whether a protocol (by default the reported one) has no correlations, since scores or points are constant."""
-    metrics = result["metrics"][protocol or result["reported"]]
+def is_constant(result: dict[str, Any]) -> bool:
+    """Whether the reported protocol has no correlations, since scores or points are constant."""
+    metrics = result["metrics"][result["reported"]]
     return "srcc" in metrics and metrics["srcc"] is None
 
 

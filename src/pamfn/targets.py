@@ -24,7 +24,7 @@ INJECTED = {
 """Arguments of the targets that the pipeline gives itself."""
 
 OFFERED = {
-    "trainer": {"accelerator", "devices", "precision", "benchmark", "deterministic", "detect_anomaly", "profiler"},
+    "trainer": {"accelerator", "devices", "precision", "benchmark", "deterministic", "detect_anomaly"},
 }
 """Of Lightning's Trainer what leaves a training what it is, or is in the names of runs (precision).
 

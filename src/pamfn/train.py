@@ -42,8 +42,8 @@ def job(raw: DictConfig) -> float:
         return answer(raw)
     except TerminatedError as error:
         config.refuse(error)
-    except BrokenPipeError:
-        console.refuse_unread()
+    except BrokenPipeError as error:
+        console.refuse_unread(error)
     except Exception as error:
         if not single:  # the rest of the sweep goes on
             failures.record(error)
@@ -82,7 +82,7 @@ def same_trainer(run: Run, raw: DictConfig) -> bool:
 
 def read(run: Run) -> float:
     run.tidy()
-    print(f"read from {run.path}")
+    console.say(f"read from {run.path}")
     return told(run)
 
 
@@ -103,7 +103,7 @@ def tagged(job: config.Config) -> config.Config:
 def told(run: Run) -> float:
     """Prints the run's summary; its reported number."""
     result = run.finished()
-    print(summary_of(run, result))
+    console.say(summary_of(run, result))
     metrics = result["metrics"][result["reported"]]
     value = metrics[main_metric(metrics)]
     return float("nan") if value is None else value

@@ -13,6 +13,9 @@ from pamfn.data.splits import VideoSplits, some
 from pamfn.data.videos import CroppedVideos, Crops, Videos, WholeVideos
 from pamfn.errors import InputError
 
+LARGEST_SCORE = 1e9
+"""Points; squares of larger ones would overflow before anybody noticed."""
+
 
 class ScoreDataModule(VideoSplits):
     """Splits `train` (what is trained on), `holdout` (a score-stratified part of train, or none) and `test`.
@@ -67,6 +70,8 @@ class ScoreDataModule(VideoSplits):
         )
         if crop < 1 or max_score <= 0 or test_batch_size < 1:
             raise InputError("data: crop, max_score and test_batch_size are above 0.")
+        if max_score > LARGEST_SCORE:
+            raise InputError(f"data.max_score: expected the points of a score of 1, not {max_score:g}.")
         self.score, self.select, self.skip_first_line = score, select, skip_first_line
         self.files, self.columns = {"train": train, "test": test}, list(columns)
         self.max_score, self.crop = max_score, crop
