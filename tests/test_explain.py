@@ -133,7 +133,9 @@ def test_what_cannot_be_explained_is_refused(run, folder, tmp_path):
     with pytest.raises(InputError, match="is a single branch"):
         explain(branch)
     method = Run(tmp_path / "gdlt")
-    method.write_result({**run.result(), "kind": "baseline"})
+    settings = run.result()["config"]
+    without = {key: value for key, value in settings["model"].items() if key != "branch"}
+    method.write_result({**run.result(), "kind": "baseline", "config": {**settings, "model": without}})
     with pytest.raises(InputError, match=r"gdlt is a compared method, which decides nothing. Give a folder under"):
         explain(method.path)
     with pytest.raises(InputError, match="this run's protocol has only test, train"):
