@@ -16,19 +16,19 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+import pamfn.finished
 from composed import SMALL
-from conftest import TEST, TRAIN, RunCli
+from conftest import RunCli
 from finished_runs import result_like
 from pamfn.archive import archive, main
 from pamfn.building import built
 from pamfn.config import CONF, EXPERIMENTS, register, resolved, table_names
-from pamfn.cost import Epoch
 from pamfn.errors import InputError
 from pamfn.finished import finished
 from pamfn.schema import Table
 from pamfn.store import Run
 from pamfn.subsets import PLACES, by_place, rows_of
-from pamfn.sweep import Job, Sweep, costs_of, expand, hours, jobs_of, plan, sweep_of, sweeps
+from pamfn.sweep import Job, Sweep, expand, hours, jobs_of, nets, plan, sweep_of, sweeps
 from pamfn.train import prepared, tagged
 from wandb_files import merged, records
 
@@ -443,11 +443,12 @@ def test_if_nothing_is_finished_or_a_folder_is_no_run_nothing_is_archived(
 
 
 def test_the_plan_counts_what_is_missing_by_what_like_runs_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("pamfn.finished.ARCHIVE", tmp_path / "archive")
+    monkeypatch.setattr(pamfn.finished, "ARCHIVE", tmp_path / "archive")
     sweep_words = [f"paths.output_dir={tmp_path / 'runs'}", f"paths.data_dir={tmp_path}", "+experiment=uiprmd"]
     sweep = sweep_of("fusion_stages", ["+ablation=full", *sweep_words])
-    nothing = "0 of 3 done; the others need about 0.0 h of one thread, and 12 networks of unknown cost."
-    assert plan(sweep).endswith(nothing)
+    nothing = plan(sweep)
+    assert nothing.endswith("0 of 3 done; the others need 12 networks of unknown cost.")
+    assert nothing.count("     ? h ") == 3
     sweep.jobs[0].run.path.mkdir(parents=True)
     sweep.jobs[0].run.write_result(finished_like(sweep.jobs[0]))
     sweep.jobs[1].run.path.mkdir(parents=True)
@@ -458,22 +459,39 @@ def test_the_plan_counts_what_is_missing_by_what_like_runs_took(tmp_path: Path, 
     assert told.endswith("1 of 3 done; the others need about 0.6 h of one thread, and 6 networks of unknown cost.")
 
 
+def test_a_plan_is_without_hours_when_all_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pamfn.finished, "ARCHIVE", tmp_path / "archive")
+    job = only_job(tmp_path)
+    job.run.path.mkdir(parents=True)
+    job.run.write_result(finished_like(job))
+    words = ["seed=0", f"paths.output_dir={tmp_path / 'runs'}", f"paths.data_dir={tmp_path / 'data'}"]
+    (line, told) = plan(sweep_of("fusion_stages", ["+experiment=uiprmd", "+ablation=full", *words])).splitlines()
+    assert told == "1 of 1 done."
+    assert " h " not in line
+
+
 def test_a_refit_counts_the_training_that_chooses_its_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("pamfn.finished.ARCHIVE", tmp_path / "archive")
+    monkeypatch.setattr(pamfn.finished, "ARCHIVE", tmp_path / "archive")
     held = only_job(tmp_path, "protocol=holdout")
     refit = only_job(tmp_path, "protocol=holdout", "protocol.refit=true")
-    known = costs_of([held])
-    assert len(known) == 4
-    assert set(known) < set(costs_of([refit]))
-    assert len(costs_of([refit])) == 8
+    held_names, refit_names = ({net.run.path.name for net in nets(job)} for job in (held, refit))
+    assert len(held_names) == 4
+    assert held_names < refit_names
+    assert len(refit_names) == 8
     words = ["+experiment=uiprmd", "seed=0", "+ablation=full", "protocol=holdout", "protocol.refit=true"]
     words += [f"paths.output_dir={tmp_path / 'runs'}", f"paths.data_dir={tmp_path / 'data'}"]
-    assert "and 8 networks of unknown cost" in plan(sweep_of("fusion_stages", words))
+    assert "need 8 networks of unknown cost" in plan(sweep_of("fusion_stages", words))
     held.run.path.mkdir(parents=True)
     held.run.write_result(finished_like(held))
-    assert "and 6 networks of unknown cost" in plan(sweep_of("fusion_stages", words))  # the refit fusion has a like now
+    assert "need 7 networks of unknown cost" in plan(sweep_of("fusion_stages", words))  # the choosing one is finished
+    paper = only_job(tmp_path)
+    paper.run.path.mkdir(parents=True)
+    paper.run.write_result(finished_like(paper))
+    told = plan(sweep_of("fusion_stages", words))  # the refit one is trained on all videos, as that is
+    assert told.endswith("need about 0.6 h of one thread, and 6 networks of unknown cost.")
     svr = ["+ablation=svr", *words[:2], *words[3:]]
-    assert len(costs_of(sweep_of("aqa_methods", svr).jobs)) == 1  # solved at once
+    (job,) = sweep_of("aqa_methods", svr).jobs
+    assert len(nets(job)) == 1  # solved at once
 
 
 @pytest.mark.parametrize(
@@ -490,10 +508,10 @@ def test_a_refit_counts_the_training_that_chooses_its_epochs(tmp_path: Path, mon
 def test_runs_whose_epochs_cost_something_else_are_no_measurement(words: list[str], tmp_path: Path):
     job = only_job(tmp_path)
     ran, modalities = finished_like(job), list(job.config.streams)
-    assert hours(job.config, "fusion", modalities, [ran]) == (pytest.approx(0.6), False)
-    assert hours(only_job(tmp_path, *words).config, "fusion", modalities, [ran])[1] is True
+    assert hours(job.config, "fusion", modalities, [ran]) == pytest.approx(0.6)
+    assert hours(only_job(tmp_path, *words).config, "fusion", modalities, [ran]) is None
     other = only_job(tmp_path, "recipe.branch.batch_size=64", "recipe.fusion.lr=1e-5").config
-    assert hours(other, "fusion", modalities, [ran]) == (pytest.approx(0.6), False)
+    assert hours(other, "fusion", modalities, [ran]) == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize("machine", [{"gpu": "H100", "threads": 1}, {"gpu": None, "threads": 16}])
@@ -501,63 +519,8 @@ def test_a_gpu_or_several_threads_tell_nothing_of_one_thread(machine: dict[str, 
     job = only_job(tmp_path)
     ran, modalities = finished_like(job), list(job.config.streams)
     other = copy.deepcopy(ran) | {"machine": {"cpu": "x", **machine}, "times": {"seconds_per_epoch": 0.05}}
-    assert hours(job.config, "fusion", modalities, [other]) == (None, False)
-    assert hours(job.config, "fusion", modalities, [ran, other, other]) == (pytest.approx(0.6), False)
+    assert hours(job.config, "fusion", modalities, [other]) is None
+    assert hours(job.config, "fusion", modalities, [ran, other, other]) == pytest.approx(0.6)
     other["config"]["trainer"]["accelerator"] = "cpu"
     on_cpu = machine["threads"] == 1
-    assert hours(job.config, "fusion", modalities, [other])[0] == (pytest.approx(0.05 / 60) if on_cpu else None)
-
-
-def only_fusion_nets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A cost model by which a FusionNet and a decision after the first take a microsecond a segment each.
-
-    The machine is half as fast as the one that it was made on.
-    """
-    sizes = Epoch(1, 1, 1, (), ())
-    model = {"training": dict.fromkeys(sizes.training(), 0.0), "testing": dict.fromkeys(sizes.testing(), 0.0)}
-    model["training"]["FusionNets"] = model["testing"]["FusionNets"] = model["testing"]["further decisions"] = 1e-6
-    method = {"pamfn.models.baselines.GDLT": {"training": 1e-6, "testing": 0.0}}
-    fitted = {"products_a_second": 2e9, "precisions": {"32-true": {**model, "methods": method}}}
-    monkeypatch.setattr("pamfn.finished.ARCHIVE", tmp_path / "archive")
-    monkeypatch.setattr("pamfn.cost.fitted", lambda: fitted)
-    monkeypatch.setattr("pamfn.cost.products_a_second", lambda: 1e9)
-
-
-def test_the_plan_estimates_what_nothing_like_it_has_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    only_fusion_nets(monkeypatch, tmp_path)
-    places = [f"paths.output_dir={tmp_path / 'runs'}", f"paths.data_dir={tmp_path}", "+experiment=fisv_tes", "seed=0"]
-    told = plan(sweep_of("fusionnets", ["+ablation=full", *places])).splitlines()
-    # 500 epochs of 400 + 100 videos, T = 130, K = 6, two microseconds a segment and FusionNet here
-    assert pytest.approx(0.11, abs=0.01) == 2e-6 * 500 * 500 * 130 * 6 / 3600
-    assert " ~ 0.11 h " in told[0]
-    assert told[-2] == "0 of 1 done; the others need about 0.1 h of one thread."
-    assert told[-1].startswith("~ is an estimate: ")
-    (method,) = sweep_of("aqa_methods", ["+ablation=gdlt", *places]).jobs
-    ((hours, estimated),) = costs_of([method]).values()
-    assert (hours, estimated) == (pytest.approx(2e-6 * 400 * 124 * 320 / 3600), True)
-    mean = sweep_of("fusionnets", ["+ablation=full", "model.decoding=mean", *places]).jobs
-    assert sum(hours or 0 for hours, _ in costs_of(mean).values()) == pytest.approx(
-        2e-6 * 500 * (500 * 6 + 9 * 100) * 130 / 3600
-    )
-
-
-def test_an_estimate_counts_the_videos_of_label_files(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    only_fusion_nets(monkeypatch, tmp_path)
-    places = [f"paths.output_dir={tmp_path / 'runs'}", f"paths.data_dir={tiny_data}", "+experiment=uiprmd", "seed=0"]
-    whole, part, narrow = (
-        sum(
-            hours or 0
-            for hours, _ in costs_of(sweep_of("fusionnets", ["+ablation=full", *words, *places]).jobs).values()
-        )
-        for words in ([], ["protocol=holdout", "trainer.precision=32-true"], ["model.branch.d_model=8"])
-    )
-    assert whole == part == pytest.approx(2e-6 * (TRAIN + TEST) * 64 * 6 * 60 / 3600)  # held-out videos are scored too
-    assert narrow == 0  # not covered
-
-
-def test_the_cost_model_covers_branches_fusions_and_compared_methods(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("pamfn.finished.ARCHIVE", Path("nowhere"))
-    for name in ("fusionnets", "fusion_strategies", "multimodal_methods"):
-        jobs = sweep_of(name, ["+experiment=rg_ball", "seed=0", "paths.output_dir=nowhere"]).jobs
-        costs = costs_of(jobs)
-        assert all(hours and hours > 0 for hours, _ in costs.values()), name
+    assert hours(job.config, "fusion", modalities, [other]) == (pytest.approx(0.05 / 60) if on_cpu else None)

@@ -1,4 +1,4 @@
-"""A table of the paper as a sweep: its jobs, their results, what they would cost. Nothing here imports torch."""
+"""A table of the paper as a sweep: its jobs, their results, the hours they would take. Nothing here imports torch."""
 
 import shlex
 from collections import Counter
@@ -17,7 +17,6 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from pamfn import cost
 from pamfn.config import (
     CONF,
     let_checked_refuse,
@@ -256,60 +255,46 @@ def seed_of(word: str) -> int:
     return int(number)
 
 
-Cost = tuple[float | None, bool]
-"""Hours of one thread, None where nothing is known; and whether they are an estimate."""
-
-
 def plan(sweep: Sweep) -> str:
-    """A line for every job: done or not, and what it would cost by the time that finished runs like it took.
-
-    Where there are none the cost is estimated (`~`).
-    """
+    """A line for every job: done or not, and its hours, by the time that finished runs like it took."""
     known = every_result(sweep.jobs)
-    lines, done, costs = [], 0, dict[str, Cost]()
+    lines, done, needed = [], 0, dict[str, float | None]()
     for job in sweep.jobs:
         name = job.run.path.name
         try:
             state = "done" if job.result else "interrupted" if job.run.file("resume.ckpt").exists() else "missing"
         except InputError as error:
             state = f"unreadable: {error}"
-        needed = [] if state == "done" else [net for net in nets(job) if not net.run.file("result.json").exists()]
-        own = {net.run.path.name: hours(net.config, net.kind, net.modalities, known) for net in needed}
-        told = "" if state == "done" else cost_of(own.values())
-        costs |= own
+        own = dict[str, float | None]()
+        if state != "done":
+            unfinished = (net for net in nets(job) if not net.run.file("result.json").exists())
+            own = {net.run.path.name: hours(net.config, net.kind, net.modalities, known) for net in unfinished}
+        told = "" if state == "done" else f"{sum_of(own.values())} h".rjust(8)
+        needed |= own
         done += state == "done"
         lines.append(f"  {job.row:<28} {sweep.data[job.column]:<12} seed {job.seed}  {told:<9} {state:<12} {name}")
-    told_hours = [hours for hours, _ in costs.values()]
-    total, unknown = sum(hours or 0 for hours in told_hours), told_hours.count(None)
-    rest = f", and {unknown} networks of unknown cost" if unknown else ""
     lines += [f"  left out: {problem}" for problem in sweep.problems]
-    lines.append(f"{done} of {len(sweep.jobs)} done; the others need about {total:.1f} h of one thread{rest}.")
-    if any(estimated for _, estimated in costs.values()):
-        lines.append("~ is an estimate: no such network has been trained here (experiments/README.md, 'Cost').")
+    lines.append(f"{done} of {len(sweep.jobs)} done{rest_of(list(needed.values()))}.")
     return "\n".join(lines)
 
 
-def costs_of(jobs: Sequence[Job]) -> dict[str, Cost]:
-    """The cost of every network of these jobs, by the name of its run, finished or not; a shared one is there once."""
-    known, costs = every_result(jobs), dict[str, Cost]()
-    for job in jobs:
-        for net in nets(job):
-            if net.run.path.name not in costs:
-                costs[net.run.path.name] = hours(net.config, net.kind, net.modalities, known)
-    return costs
+def sum_of(needed: Collection[float | None]) -> str:
+    """Hours of the networks that a job trains, branches that other jobs share with it included."""
+    return "?" if None in needed else f"{sum(hours or 0 for hours in needed):.2f}"
+
+
+def rest_of(needed: Sequence[float | None]) -> str:
+    """What is said of the networks that are not finished, given the hours of each."""
+    known = [hours for hours in needed if hours is not None]
+    unknown = len(needed) - len(known)
+    told = [f"about {sum(known):.1f} h of one thread"] if known else []
+    told += [f"{unknown} network{'s' * (unknown > 1)} of unknown cost"] if unknown else []
+    return f"; the others need {', and '.join(told)}" if told else ""
 
 
 def every_result(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """The results of all finished runs, whose times tell what others like them take."""
     return [result for _, result in readable(every_run(Path(jobs[0].config.paths.output_dir)))]
-
-
-def cost_of(costs: Collection[Cost]) -> str:
-    """Hours of the networks that a job trains, branches that other jobs share with it included."""
-    if any(hours is None for hours, _ in costs):
-        return "     ? h"
-    mark = "~" if any(estimated for _, estimated in costs) else " "
-    return f"{mark} {sum(hours or 0 for hours, _ in costs):.2f} h".rjust(8)
 
 
 class Net(NamedTuple):
@@ -337,28 +322,23 @@ def nets(job: Job) -> list[Net]:
     return [Net(locate(config, *part), config, *part) for config in configs for part in parts]
 
 
-def hours(config: Config, kind: Kind, modalities: list[str], known: Sequence[dict[str, Any]]) -> Cost:
-    """By the median time of an epoch in finished runs of the same network on the same data.
+def hours(config: Config, kind: Kind, modalities: list[str], known: Sequence[dict[str, Any]]) -> float | None:
+    """By the median time of an epoch in finished runs of the same network on the same data; None without any.
 
-    Without any by the cost model, and for what that does not cover by runs of the same kind on the same data. What took
-    a GPU or several threads says nothing about one. With `protocol.refit` it is at most as much.
+    What took a GPU or several threads says nothing about one. With `protocol.refit` it is at most as much.
     """
     recipe = getattr(config.recipe, kind)
     epochs = recipe.epochs if recipe else 1  # solved at once
-    of_data = [r for r in known if same_data(r["name"], config.data.get("name")) and r["kind"] == kind]
-    of_data = [r for r in of_data if on_one_thread(r)]
     wanted_epoch = of_epoch(config.model_dump(), kind, modalities)
-    same = [r for r in of_data if of_epoch(r["config"], kind, r["modalities"]) == wanted_epoch]
-    if same:
-        return median(r["times"]["seconds_per_epoch"] for r in same) * epochs / 3600, False
-    estimate = cost.seconds(config, kind, modalities)
-    if estimate is not None:
-        return estimate * epochs / 3600, True
-    like = [r for r in of_data if len(r["modalities"]) == len(modalities)] or of_data
-    like = [r for r in like if r["config"]["model"]["_target_"] == config.model["_target_"]] or like
-    if not like:
-        return None, False
-    return median(r["times"]["seconds_per_epoch"] for r in like) * epochs / 3600, True
+    like = [
+        result["times"]["seconds_per_epoch"]
+        for result in known
+        if result["kind"] == kind
+        and same_data(result["name"], config.data.get("name"))
+        and on_one_thread(result)
+        and of_epoch(result["config"], kind, result["modalities"]) == wanted_epoch
+    ]
+    return median(like) * epochs / 3600 if like else None
 
 
 def same_data(a: str | None, b: str | None) -> bool:

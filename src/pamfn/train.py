@@ -144,7 +144,7 @@ def prepared(words: list[str]) -> None:
 
 
 def dry(words: list[str]) -> None:
-    """Prints the jobs of a table's sweep: which are done, what the others would cost."""
+    """Prints the jobs of a table's sweep: which are done, the hours that the others would take."""
     from pamfn.sweep import plan
 
     table = table_of(words)
