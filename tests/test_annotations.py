@@ -36,11 +36,6 @@ def test_the_first_video_is_kept_where_there_is_no_header(tmp_path: Path):
     assert list(read_scores(path, columns=FISV, score="pcs").items()) == [("1", 29.36), ("3", 27.89)]
 
 
-def test_the_first_line_can_be_skipped_whatever_it_holds(tmp_path: Path):
-    path = label_file(tmp_path, "1 28.71 29.36 1\n3 28.79 27.89 1\n")
-    assert read_scores(path, columns=FISV, score="pcs", skip_first_line=True) == {"3": 27.89}
-
-
 def test_a_byte_order_mark_windows_line_ends_and_blank_lines_are_accepted(tmp_path: Path):
     path = label_file(tmp_path, b"\xef\xbb\xbfa 1\r\n\r\nb 2\r\n   \r\n")
     assert read_scores(path, columns=["name", "score"], score="score") == {"a": 1.0, "b": 2.0}

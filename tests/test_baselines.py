@@ -714,9 +714,6 @@ def test_a_method_is_refitted_for_the_epochs_that_the_hold_out_protocol_chose(jo
 @pytest.mark.parametrize(
     ("name", "word", "crop"),
     [
-        ("action_net", "++data.test_crop=centre", 4),
-        ("action_net", "++data.test_crop=random", 4),
-        ("action_net", "++data.skip_first_line=true", 4),
         ("ms_lstm", "model.random_start=true", 8),
     ],
 )

@@ -19,6 +19,7 @@ from composed import composed
 from conftest import RunCli
 from pamfn import building, evaluate
 from pamfn.config import checked
+from pamfn.data.splits import VideoSplits
 from pamfn.data.videos import Batch, Videos
 from pamfn.errors import InputError
 from pamfn.evaluation import protocol_tables
@@ -354,10 +355,11 @@ def test_clips_of_training_videos_are_learned_by_heart(tmp_path: Path):
 
 
 @pytest.mark.parametrize("size", [1, 2, 16])
-def test_every_clip_gets_its_own_logit(tmp_path: Path, size: int):
+def test_every_clip_gets_its_own_logit(tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch):
     """d5 and d6 are of different length, and of batches with both the shorter one is padded."""
+    monkeypatch.setattr(VideoSplits, "test_batch_size", size)
     small = ("+experiment=youtube_dog", "logger=csv", "trainer.accelerator=cpu", *SMALL[3:])
-    run = trained(tmp_path, "modalities=[rgb]", "protocol=paper", f"+data.test_batch_size={size}", small=small)
+    run = trained(tmp_path, "modalities=[rgb]", "protocol=paper", small=small)
     config = checked(content(run)["config"])
     data, network = data_module(config), load_network(config, run.path).eval()
     data.setup()

@@ -378,8 +378,8 @@ def test_an_array_without_rows_is_one_problem(folder: Path):
 
 
 def test_counts_that_are_none_are_refused_together(folder: Path):
-    told = refused(folder, batch_size=0, test_batch_size=1.5, bags=2.5)
-    assert [problem.partition(":")[0] for problem in told] == ["data.batch_size", "data.test_batch_size", "data.bags"]
+    told = refused(folder, batch_size=0, bags=2.5)
+    assert [problem.partition(":")[0] for problem in told] == ["data.batch_size", "data.bags"]
 
 
 def test_checksums_of_what_is_there_are_those_of_the_run(folder: Path):

@@ -73,13 +73,6 @@ def test_a_label_file_without_a_header_loses_no_video(tiny_data: Path):
     assert data.splits["train"].names[0] == "1"
 
 
-def test_the_first_line_is_skipped_as_released_code_does_if_asked_for(tiny_data: Path):
-    for name, lost in (("fisv_tes", 1), ("rg_ball", 0)):
-        whole, cut = (module(tiny_data, f"data={name}", f"+data.skip_first_line={skip}") for skip in ("false", "true"))
-        for split, videos in cut.splits.items():
-            assert videos.names == whole.splits[split].names[lost:]
-
-
 def test_points_and_targets_are_those_of_the_label_file(tiny_data: Path):
     first = (tiny_data / "FISV" / "test.txt").read_text().split()[1:3]
     for score, points in zip(("tes", "pcs"), map(float, first), strict=True):
@@ -294,8 +287,8 @@ def test_too_few_videos_to_train_on_are_refused_every_time(folder: Path):
 
 
 def test_loaders_give_crops_for_training_and_whole_videos_of_every_evaluated_split(tiny_data: Path):
-    data = module(tiny_data, "data=fisv_tes", "protocol=holdout", "data.crop=5", "+data.test_batch_size=4")
-    data.batch_size = 3
+    data = module(tiny_data, "data=fisv_tes", "protocol=holdout", "data.crop=5")
+    data.batch_size, data.test_batch_size = 3, 4
     shapes = [batch.features["flow"].shape for batch in data.train_dataloader()]
     assert shapes == [(3, 5, WIDTHS["flow"])] * 3
     counts = [[len(batch.videos) for batch in loader] for loader in data.val_dataloader()]

@@ -8,11 +8,14 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from finished_runs import result_like
+from pamfn.config import checked
 from pamfn.errors import InputError
+from pamfn.schema import CUT
 from pamfn.store import Run, cannot_write, digest, find, whole, write_text
 
 
@@ -115,6 +118,27 @@ def test_a_run_has_a_result_once_it_is_finished(tmp_path: Path):
     run.write_result(result_like(seed=3))
     written = result_like(seed=3) | {"schema": 1}
     assert run.result() == {**written, "digest": digest(written)}
+
+
+def test_an_old_result_is_read_without_settings_that_there_are_no_more(tmp_path: Path):
+    config = {key: value for key, value in result_like()["config"].items() if key not in CUT}
+    data, trainer = config["data"], config["trainer"] | {"profiler": "simple"}
+    cut = {"test_crop": "whole", "skip_first_line": False, "test_batch_size": 4}
+    old = config | {"keep_maps_gib": 2.0, "seeds": None, "trainer": trainer, "data": data | cut}
+    Run(tmp_path).write_result(result_like(config=old))
+    assert Run(tmp_path).finished()["config"] == config
+
+
+@pytest.mark.parametrize(("setting", "value"), [("test_crop", "centre"), ("skip_first_line", True)])
+def test_an_old_result_whose_numbers_they_changed_keeps_them_and_is_not_scored_again(
+    setting: str, value: Any, tmp_path: Path
+):
+    config = result_like()["config"]
+    Run(tmp_path).write_result(result_like(config=config | {"data": config["data"] | {setting: value}}))
+    read = Run(tmp_path).finished()["config"]
+    assert read["data"] == config["data"] | {setting: value}
+    with pytest.raises(InputError, match=rf"^data\.{setting}: there is no such setting any more"):
+        checked(read)
 
 
 def test_a_result_that_was_changed_by_hand_is_refused(tmp_path: Path):

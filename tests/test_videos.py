@@ -1,7 +1,6 @@
 """Batches: crops that follow from seed, epoch and video alone; whole videos once each; an honest held-out part."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pamfn.data.videos import Batch, CroppedVideos, Crops, Videos, WholeVideos, stratified_holdout
+from pamfn.data.videos import Batch, Crops, Videos, WholeVideos, stratified_holdout
 
 LENGTHS = (5, 9, 7, 8, 12, 3, 7, 10, 15)
 CROP = 7
@@ -178,32 +177,6 @@ def test_videos_of_similar_length_share_a_batch_and_equal_ones_need_no_mask():
     batches = list(WholeVideos(videos([9, 4, 9, 4, 7]), batch_size=2))
     assert [batch.features["rgb"].shape[1] for batch in batches] == [4, 9, 9]
     assert [None if batch.lengths is None else batch.lengths.tolist() for batch in batches] == [None, [7, 9], None]
-
-
-@pytest.mark.parametrize("place", ["centre", "random"])
-def test_a_tested_crop_of_every_video_stays_the_same(place: Literal["centre", "random"]):
-    of = videos()
-    found = []
-    for batch_size in (2, 4):
-        batches = list(CroppedVideos(of, segments=CROP, place=place, batch_size=batch_size, seed=0))
-        assert all(batch.lengths is None for batch in batches)
-        assert torch.equal(torch.cat([batch.videos for batch in batches]), torch.arange(len(LENGTHS)))
-        found.append(torch.cat([batch.features["rgb"] for batch in batches]))
-    assert torch.equal(*found)
-    for crop, length in zip(found[0], LENGTHS, strict=True):
-        first, real = int(crop[0, 1]), min(CROP, length)
-        assert 0 <= first <= max(length - CROP, 0)
-        assert place == "random" or first == max(length - CROP, 0) // 2
-        assert crop[:real, 1].tolist() == list(range(first, first + real))
-        assert crop[real:].count_nonzero() == 0
-
-
-def test_random_crops_that_are_tested_differ_between_videos_seeds_and_from_training():
-    of = videos([107] * 50)
-    one, other = (CroppedVideos(of, segments=7, place="random", batch_size=4, seed=seed).first for seed in (0, 1))
-    assert len(set(one.tolist())) > 25
-    assert not torch.equal(one, other)
-    assert not torch.equal(one, Crops(of, segments=7, batch_size=4, seed=0).first_segments())
 
 
 def test_a_subset_shares_segments_and_keeps_names_points_and_keys():

@@ -209,9 +209,6 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     differences = []
     if decoding(result) not in (None, "argmax"):
         differences.append(f"decides by argmax, where the run's own scores are by decoding={decoding(result)}")
-    crop = result["config"]["data"].get("test_crop", "whole")
-    if crop != "whole":
-        differences.append(f"checked on whole videos, where the run was scored on crops (data.test_crop={crop})")
     precision = str(result["config"]["trainer"].get("precision", "32-true"))
     if not precision.startswith("32"):
         differences.append(f"computes in float32, where the run was scored in {precision}")

@@ -45,11 +45,31 @@ Folder = Annotated[str, AfterValidator(folder_of)]
 
 
 CUT = {
+    "data.skip_first_line": "A header is found by itself. To leave out a video, delete its line from the label file.",
+    "data.test_batch_size": "A video's score does not depend on its batch. Leave it out.",
+    "data.test_crop": "Videos are scored whole. Leave it out.",
     "keep_maps_gib": "Every batch is computed anew, as keep_maps_gib=0 did. Leave it out.",
     "trainer.profiler": "Its report was not shown; torch.profiler around a training shows more.",
     "seeds": "Sweep them: -m seed=0,1,2, side by side with hydra/launcher=joblib.",
 }
 """Settings that there are no more, and what to use instead. Old results that have them are read."""
+
+NEUTRAL = {"data.skip_first_line": False, "data.test_crop": "whole"}
+"""{a setting of `CUT`: the only value that changed no number}; of those not listed none did."""
+
+
+def without_cut(config: Node) -> Node:
+    """The configuration of an old result without the settings of `CUT` that changed no number.
+
+    One that did stays in it: such a run is read, and refused where it would be scored again.
+    """
+    kept = {key: dict(value) if isinstance(value, dict) else value for key, value in config.items()}
+    for place in CUT:
+        group, _, key = place.rpartition(".")
+        node = kept.get(group) if group else kept
+        if isinstance(node, dict) and key in node and node[key] == NEUTRAL.get(place, node[key]):
+            del node[key]
+    return kept
 
 
 class Strict(BaseModel):

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from pamfn.errors import InputError, WriteError
 from pamfn.files import regular
-from pamfn.schema import CUT, problems_of_result
+from pamfn.schema import problems_of_result, without_cut
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ class Run:
                 f"Restore it, or remove the folder {self.path} and run it again."
             )
         if isinstance(content.get("config"), dict):
-            content["config"] = {key: value for key, value in content["config"].items() if key not in CUT}
+            content["config"] = without_cut(content["config"])
         problems = problems_of_result(content)
         if problems:
             told = "; ".join(problem.rstrip(".") for problem in problems[:NAMED])

@@ -144,7 +144,7 @@ def row_words(table: Table, words: Sequence[str]) -> list[str]:
     return [word for word in words if word.partition("=")[0] == table.row]
 
 
-READ_HOW = ("_target_", "name", "crop", "test_crop", "bags", "max_score", "annotations")
+READ_HOW = ("_target_", "name", "crop", "bags", "max_score", "annotations")
 """Settings of a data set that do not say which videos and points it has."""
 
 
@@ -359,7 +359,7 @@ def of_epoch(settings: dict[str, Any], kind: Kind, modalities: list[str]) -> tup
     return (
         [settings["features"][m]["width"] for m in modalities],
         model["branch"] if kind == "branch" else model,
-        (data.get("crop"), data.get("test_crop", "whole"), data.get("bags")),
+        (data.get("crop"), data.get("bags")),
         (recipe.get("batch_size"), recipe.get("crop")),
         0 if protocol["refit"] else protocol["holdout"],
         settings["trainer"].get("precision"),

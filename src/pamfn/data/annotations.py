@@ -17,28 +17,24 @@ LIKE_A_NUMBER = re.compile(r"[\W_]*(\d.*|(nan|inf|infinity)[\W_]*)", re.IGNORECA
 """What may have been meant as one, and is no header."""
 
 
-def read_scores(
-    path: Path, *, columns: Sequence[str], score: str, select: str = "", skip_first_line: bool = False
-) -> dict[str, float]:
+def read_scores(path: Path, *, columns: Sequence[str], score: str, select: str = "") -> dict[str, float]:
     """The points of every video of a label file, in the order of the file.
 
     `columns` names every column of the file, the video's name first; `score` is the one to read; `select` keeps the
     videos whose name starts with it. Columns are separated by any white space. A first line is a header and is skipped
-    if nothing after the name starts like a number; `skip_first_line` skips it whatever it holds.
+    if nothing after the name starts like a number.
 
     Raises InputError with every problem of the file, each with its line.
     """
     problems: list[str] = []
-    scores = valid_scores(
-        path, columns=columns, score=score, select=select, skip_first_line=skip_first_line, problems=problems
-    )
+    scores = valid_scores(path, columns=columns, score=score, select=select, problems=problems)
     if problems:
         raise InputError(problems)
     return scores
 
 
 def valid_scores(
-    path: Path, *, columns: Sequence[str], score: str, select: str, skip_first_line: bool, problems: list[str]
+    path: Path, *, columns: Sequence[str], score: str, select: str, problems: list[str]
 ) -> dict[str, float]:
     """What `read_scores` gives, without the lines that have a problem; these are added to `problems`.
 
@@ -49,7 +45,7 @@ def valid_scores(
     rows = [(number, line.split()) for number, line in enumerate(_lines(path), start=1) if line.strip()]
     if not rows:
         raise InputError(f"{path} is empty: expected one video per line ({' '.join(columns)}).")
-    if skip_first_line or _is_header(rows[0][1]):
+    if _is_header(rows[0][1]):
         rows = rows[1:]
         if not rows:
             raise InputError(f"{path} has a header line and no videos.")

@@ -30,7 +30,7 @@ class YouTubeHighlightsDataModule(VideoSplits):
     in `grid_unit` {video: "seconds" or "frames"}.
 
     Args:
-        name, dataset, features, batch_size, test_batch_size, holdout, min_segments: see `VideoSplits`.
+        name, dataset, features, batch_size, holdout, min_segments: see `VideoSplits`.
         topic: dog, gymnastics, parkour, skating, skiing or surfing.
         annotations, split: files under `data_dir` (`read_clips`, `read_split`). UMT's "val" videos are the test set.
         bags: train on bags of so many clips, of this topic's and of the other topics' training videos (`Bags`).
@@ -53,7 +53,6 @@ class YouTubeHighlightsDataModule(VideoSplits):
         data_dir: str,
         bags: int | None = None,
         batch_size: int = 1,
-        test_batch_size: int = 16,
         holdout: float = 0.0,
         min_segments: int = 1,
         seed: int = 0,
@@ -64,12 +63,11 @@ class YouTubeHighlightsDataModule(VideoSplits):
             features=features,
             data_dir=data_dir,
             batch_size=batch_size,
-            test_batch_size=test_batch_size,
             holdout=holdout,
             min_segments=min_segments,
             seed=seed,
         )
-        counts = {"batch_size": batch_size, "test_batch_size": test_batch_size, "bags": 1 if bags is None else bags}
+        counts = {"batch_size": batch_size, "bags": 1 if bags is None else bags}
         wrong = [f"data.{name}: a whole number above 0, not {n!r}." for name, n in counts.items() if not is_count(n)]
         if wrong:
             raise InputError(wrong)

@@ -35,7 +35,7 @@ def present_checksums(
     found: dict[str, str] = {}
     for name in (data["train"], data["test"]):
         with suppress(InputError):
-            how = {key: data[key] for key in ("columns", "score", "select", "skip_first_line") if key in data}
+            how = {key: data[key] for key in ("columns", "score", "select") if key in data}
             scores = read_scores(data_dir / name, **how)
             found[name] = score_checksum(scores)
     for modality, spec in features.items():

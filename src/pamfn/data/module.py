@@ -1,7 +1,6 @@
 """The data module for videos with a score: Rhythmic Gymnastics, Fis-V, UI-PRMD and whatever has that layout."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from pamfn.data.annotations import valid_scores
 from pamfn.data.features import FeatureSet, feature_file, problems_of, read_features
 from pamfn.data.identity import feature_name, score_checksum
 from pamfn.data.splits import VideoSplits, some
-from pamfn.data.videos import CroppedVideos, Crops, Videos, WholeVideos
+from pamfn.data.videos import Crops, Videos
 from pamfn.errors import InputError
 
 LARGEST_SCORE = 1e9
@@ -24,11 +23,9 @@ class ScoreDataModule(VideoSplits):
         name: what is predicted, as it appears in results. dataset: folder and feature-file prefix.
         train, test: label files under `data_dir`. columns: their columns, the video's name first.
         score: the column to predict, in points. select: keep only videos whose name starts with it.
-        skip_first_line: of the label files, also where it is no header, as some released code does.
         max_score: points that make a score of 1. crop: segments of a training crop.
-        test_crop: what videos are scored by: `whole`, or a crop of as many segments, as some released code does.
         features: {modality: {"extractor": ..., "width": ...}} in order.
-        batch_size: of training. test_batch_size: of whole videos. holdout: fraction of train held out.
+        batch_size: of training. holdout: fraction of train held out.
         min_segments: shortest video the network can take.
 
     Raises:
@@ -49,10 +46,7 @@ class ScoreDataModule(VideoSplits):
         features: Mapping[str, Mapping[str, str | int]],
         data_dir: str,
         select: str = "",
-        skip_first_line: bool = False,
-        test_crop: Literal["whole", "centre", "random"] = "whole",
         batch_size: int = 32,
-        test_batch_size: int = 16,
         holdout: float = 0.0,
         min_segments: int = 4,
         seed: int = 0,
@@ -63,19 +57,17 @@ class ScoreDataModule(VideoSplits):
             features=features,
             data_dir=data_dir,
             batch_size=batch_size,
-            test_batch_size=test_batch_size,
             holdout=holdout,
             min_segments=min_segments,
             seed=seed,
         )
-        if crop < 1 or max_score <= 0 or test_batch_size < 1:
-            raise InputError("data: crop, max_score and test_batch_size are above 0.")
+        if crop < 1 or max_score <= 0:
+            raise InputError("data: crop and max_score are above 0.")
         if max_score > LARGEST_SCORE:
             raise InputError(f"data.max_score: expected the points of a score of 1, not {max_score:g}.")
-        self.score, self.select, self.skip_first_line = score, select, skip_first_line
+        self.score, self.select = score, select
         self.files, self.columns = {"train": train, "test": test}, list(columns)
         self.max_score, self.crop = max_score, crop
-        self.test_crop: Literal["whole", "centre", "random"] = test_crop
 
     def setup(self, stage: str | None = None) -> None:
         """Reads and checks everything, once."""
@@ -95,14 +87,7 @@ class ScoreDataModule(VideoSplits):
         """Points of a split's videos; problems are added."""
         path = self.data_dir / self.files[split]
         try:
-            scores = valid_scores(
-                path,
-                columns=self.columns,
-                score=self.score,
-                select=self.select,
-                skip_first_line=self.skip_first_line,
-                problems=problems,
-            )
+            scores = valid_scores(path, columns=self.columns, score=self.score, select=self.select, problems=problems)
         except InputError as error:
             problems.extend(error.problems)
             return {}
@@ -155,11 +140,3 @@ class ScoreDataModule(VideoSplits):
 
     def train_dataloader(self) -> Crops:
         return Crops(self.on_device("train"), segments=self.crop, batch_size=self.batch_size, seed=self.seed)
-
-    def val_dataloader(self) -> Sequence[WholeVideos] | Sequence[CroppedVideos]:
-        """The splits scored after every epoch, in the order of `evaluated`."""
-        videos = [self.on_device(split) for split in self.evaluated]
-        if self.test_crop == "whole":
-            return [WholeVideos(split, batch_size=self.test_batch_size) for split in videos]
-        how = {"segments": self.crop, "batch_size": self.test_batch_size, "seed": self.seed}
-        return [CroppedVideos(split, place=self.test_crop, **how) for split in videos]

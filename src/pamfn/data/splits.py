@@ -25,12 +25,15 @@ class VideoSplits(L.LightningDataModule, ABC):
     Args:
         name: what is predicted, as it appears in results. dataset: folder and feature-file prefix.
         features: {modality: {"extractor": ..., "width": ...}} in order.
-        batch_size: of training. test_batch_size: of whole videos. holdout: fraction of train held out.
+        batch_size: of training. holdout: fraction of train held out.
         min_segments: shortest video the network can take.
     """
 
     predicts: ClassVar[Literal["score", "highlights"]] = "score"
     """What the labels are: the points of a video, or which of its clips are highlights."""
+
+    test_batch_size: int = 16
+    """So many whole videos are scored at once."""
 
     def __init__(
         self,
@@ -40,7 +43,6 @@ class VideoSplits(L.LightningDataModule, ABC):
         features: Mapping[str, Mapping[str, str | int]],
         data_dir: str,
         batch_size: int,
-        test_batch_size: int,
         holdout: float,
         min_segments: int,
         seed: int,
@@ -48,7 +50,7 @@ class VideoSplits(L.LightningDataModule, ABC):
         super().__init__()
         self.task, self.dataset = name, dataset
         self.features, self.data_dir = {m: dict(f) for m, f in features.items()}, Path(data_dir)
-        self.batch_size, self.test_batch_size, self.holdout, self.seed = batch_size, test_batch_size, holdout, seed
+        self.batch_size, self.holdout, self.seed = batch_size, holdout, seed
         self.min_segments = min_segments
         self.splits: dict[str, Videos] = {}
         self.candidates: dict[str, float] = {}  # points of what the held-out videos are drawn from, if not of train

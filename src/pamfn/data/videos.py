@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -76,15 +76,6 @@ class Videos:
         """
         labels = None if self.labels is None else self.labels.to(device)
         return replace(self, packed={m: x.to(device) for m, x in self.packed.items()}, labels=labels)
-
-    def random_starts(self, segments: int, *seeds: int) -> Tensor:
-        """First segment (v,) of a random crop of every video, which follows from these seeds and its key alone.
-
-        All possible starts are equally likely; 0 for videos no longer than a crop.
-        """
-        draws = np.random.default_rng(seeds).random(int(self.key.max()) + 1)
-        u = torch.from_numpy(draws)[self.key]
-        return (u * (self.length - segments + 1).clamp_min(1)).long()
 
     def places(self, index: Tensor, first: Tensor, segments: int) -> tuple[Tensor, Tensor | None]:
         """Packed rows (b, segments) from segment `first` on of the videos at `index`; where (b, segments) they end.
@@ -170,8 +161,13 @@ class Crops(Epochs):
         return full + (rest > 1)
 
     def first_segments(self) -> Tensor:
-        """First segment (v,) of every video's crop in this epoch."""
-        return self.videos.random_starts(self.segments, self.seed, self.epoch)
+        """First segment (v,) of every video's crop in this epoch; 0 for videos no longer than a crop.
+
+        All possible starts are equally likely.
+        """
+        draws = np.random.default_rng([self.seed, self.epoch]).random(int(self.videos.key.max()) + 1)
+        u = torch.from_numpy(draws)[self.videos.key]
+        return (u * (self.videos.length - self.segments + 1).clamp_min(1)).long()
 
     def __iter__(self) -> Iterator[Batch]:
         first = self.first_segments()
@@ -213,30 +209,6 @@ class ShuffledVideos(Epochs):
         order = np.random.default_rng([self.seed, self.epoch, 1]).permutation(len(self.videos))
         for index in torch.from_numpy(order).split(self.batch_size):
             yield self.videos.whole(index)
-
-
-class CroppedVideos:
-    """Test batches of one crop a video, as some released code scores: its `centre`, or `random`.
-
-    A random crop follows from (seed, video) alone, so that scoring again gives the same score. Shorter videos are
-    padded with zeros at the end, which count as segments, as in training.
-    """
-
-    def __init__(
-        self, videos: Videos, *, segments: int, place: Literal["centre", "random"], batch_size: int, seed: int
-    ) -> None:
-        self.videos, self.segments = videos, segments
-        spare = (videos.length - segments).clamp_min(0)
-        self.first = spare // 2 if place == "centre" else videos.random_starts(segments, seed, 0, 3)
-        self.batches = torch.arange(len(videos)).split(batch_size)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for index in self.batches:
-            features = self.videos.cut(index, self.first[index], self.segments)
-            yield Batch(features, None, self.videos.target[index], index)
 
 
 def stratified_holdout(points: Sequence[float], fraction: float, seed: int) -> list[int]:
