@@ -193,7 +193,7 @@ def our_test(work: Work, videos: Videos) -> None:
         for batch in WholeVideos(videos, batch_size=TEST_BATCH):
             features, lengths, _ = work.given(batch)
             if isinstance(work.network, PAMFN):
-                work.network.decide(features, lengths, test_noise(work.network, 0, batch.to(work.mode.device)))
+                work.network.predict_scores(features, lengths, test_noise(work.network, 0, batch.to(work.mode.device)))
             else:
                 work.network(features, lengths)
 

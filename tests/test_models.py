@@ -214,22 +214,22 @@ def test_the_policy_learns_though_its_decision_is_hard():
 def test_a_videos_noise_depends_on_its_key_alone(decoding):
     model = network(decoding=decoding, samples=4).eval()
     features, lengths, keys = videos(3, 13), [13, 8, 5], [11, 5, 40]
-    together, spread = model.decide(features, torch.tensor(lengths), model.test_noise(keys, 13))
+    together, spread = model.predict_scores(features, torch.tensor(lengths), model.draws(keys, 13))
     for row, (length, key) in enumerate(zip(lengths, keys, strict=True)):
-        alone, alone_spread = model.decide(only(features, row, length), None, model.test_noise([key], length))
+        alone, alone_spread = model.predict_scores(only(features, row, length), None, model.draws([key], length))
         torch.testing.assert_close(together[row : row + 1], alone, atol=1e-6, rtol=0)
         torch.testing.assert_close(spread[row : row + 1], alone_spread, atol=1e-6, rtol=0)
     assert (spread > 0).any() == (decoding == "mean")
-    assert torch.equal(together, model.decide(features, torch.tensor(lengths), model.test_noise(keys, 13))[0])
+    assert torch.equal(together, model.predict_scores(features, torch.tensor(lengths), model.draws(keys, 13))[0])
 
 
 @torch.no_grad()
 def test_samples_differ_between_keys_and_their_mean_has_a_spread():
     features = {m: x.expand(20, -1, -1) for m, x in videos(1, 13).items()}
     sampling, averaging = network(decoding="sample").eval(), network(decoding="mean", samples=8).eval()
-    sampled, _ = sampling.decide(features, None, sampling.test_noise(range(20), 13))
+    sampled, _ = sampling.predict_scores(features, None, sampling.draws(range(20), 13))
     assert len(sampled.unique()) > 1
-    averaged, spread = averaging.decide(features, None, averaging.test_noise(range(20), 13))
+    averaged, spread = averaging.predict_scores(features, None, averaging.draws(range(20), 13))
     assert (spread > 0).any()
     assert averaged.std() < sampled.std()
 
@@ -239,12 +239,12 @@ def test_samples_differ_between_keys_and_their_mean_has_a_spread():
 def test_sampled_decisions_share_what_does_not_depend_on_them_and_change_no_score(policy):
     model = network(decoding="mean", samples=3, policy=policy).eval()
     features, lengths = videos(2, 13), torch.tensor([13, 9])
-    noise = model.test_noise([4, 7], 13)
+    noise = model.draws([4, 7], 13)
     assert noise is not None
     calls = []
     for module in (model.branches, *(stage.get_submodule("fusion.fusion_nets") for stage in model.stages)):
         module.register_forward_hook(lambda module, *_: calls.append(module))
-    score, spread = model.decide(features, lengths, noise)
+    score, spread = model.predict_scores(features, lengths, noise)
     assert len(calls) == 1 + len(model.stages)
     each = torch.stack([model(features, lengths, [stage[:, i] for stage in noise]).score for i in range(3)])
     assert torch.equal(score, each.mean(0))
@@ -256,8 +256,8 @@ def test_sampled_decisions_share_what_does_not_depend_on_them_and_change_no_scor
 def test_the_largest_logit_decides_by_default():
     model = network().eval()
     output = model(videos())
-    assert model.test_noise([1, 2, 3], 13) is None
-    score, spread = model.decide(videos(), None, None)
+    assert model.draws([1, 2, 3], 13) is None
+    score, spread = model.predict_scores(videos(), None, None)
     assert (spread == 0).all()
     assert torch.equal(score, output.score)
     assert all(torch.equal(stage.decision, stage.logits.argmax(-1) + 1) for stage in output.stages)

@@ -1,7 +1,8 @@
-"""Networks: the modality branches, PAMFN, and the late fusions it is compared with."""
+"""Networks: their contract, the modality branches, PAMFN, and the late fusions it is compared with."""
 
 from pamfn.models.branch import ModalityBranch
 from pamfn.models.late_fusion import LateFusion
+from pamfn.models.network import BagNetwork, Network, SolvedNetwork
 from pamfn.models.pamfn import PAMFN
 
-__all__ = ["PAMFN", "LateFusion", "ModalityBranch"]
+__all__ = ["PAMFN", "BagNetwork", "LateFusion", "ModalityBranch", "Network", "SolvedNetwork"]

@@ -20,6 +20,7 @@ from pamfn.models.layers import (
     unpacked,
     valid_segments,
 )
+from pamfn.models.network import Network
 from pamfn.models.ranges import Layers, Probability, Width
 
 
@@ -64,7 +65,7 @@ class ResidualBlock(nn.Module):
         return x + F.gelu(self.norm2(self.conv2(y, valid), valid))
 
 
-class ModalityBranch(nn.Module):
+class ModalityBranch(Network):
     """Residual temporal blocks over segment features; time halves after each but the last, which averages it.
 
     Shapes: features (b, t, c) -> score (b,) in [0, 1] and num_stages + 1 maps (b, t, d), (b, t // 2, d), .., (b, 1, d).
@@ -89,6 +90,7 @@ class ModalityBranch(nn.Module):
         if num_stages < 1:
             raise ValueError(f"num_stages is at least 1, not {num_stages}")
         self.d_model, self.per_segment = d_model, per_segment
+        self.min_segments = 2 if per_segment else 2 ** (num_stages - 1)  # BatchNorm cannot take one segment alone
         self.poolings = poolings(num_stages, per_segment)
         self.embedding = Embedding(width, hidden, d_model, dropout)
         self.blocks = nn.ModuleList(ResidualBlock(d_model) for _ in range(num_stages))

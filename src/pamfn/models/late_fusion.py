@@ -10,6 +10,7 @@ from pamfn.models.branches import Branches
 from pamfn.models.decoders import WeightedFusion
 from pamfn.models.head import RegressionHead
 from pamfn.models.layers import full_precision
+from pamfn.models.network import Network
 from pamfn.models.ranges import Probability, Width
 
 
@@ -20,7 +21,7 @@ class LateFusionOutput(NamedTuple):
     weights: Tensor | None
 
 
-class LateFusion(nn.Module):
+class LateFusion(Network):
     """Fusion of the branches' last features by one of the paper's four strategies (Table V).
 
     Shapes: features {modality: (b, t, c_m)} -> score (b,) in [0, 1].
@@ -49,7 +50,7 @@ class LateFusion(nn.Module):
         first, modalities = next(iter(branches.values())), len(branches)
         if first.per_segment:
             raise ValueError("a late fusion scores whole videos; highlights take model=pamfn")
-        d_model = first.d_model
+        self.min_segments, d_model = first.min_segments, first.d_model
         self.fusion = fusion
         if fusion == "concat":
             self.reduce = nn.Linear(modalities * d_model, d_model)

@@ -13,6 +13,7 @@ from pamfn.models.branches import Branches
 from pamfn.models.fusion import Policy, Undecided
 from pamfn.models.head import ClassificationHead, RegressionHead
 from pamfn.models.layers import Dropout, full_precision, packed, packing, pool, pooled_lengths, unpacked, valid_segments
+from pamfn.models.network import Network
 from pamfn.models.ranges import Count, Heads, Layers, Positive, Probability, Width
 from pamfn.models.stage import Decoder, FusionStage, StageOutput
 
@@ -24,7 +25,7 @@ class PAMFNOutput(NamedTuple):
     stages: list[StageOutput]
 
 
-class PAMFN(nn.Module):
+class PAMFN(Network):
     """Progressive Adaptive Multimodal Fusion Network over any number of modalities.
 
     Shapes: features {modality: (b, t, c_m)} -> score (b,) in [0, 1]. `lengths` (b,): number of real segments of each
@@ -78,7 +79,7 @@ class PAMFN(nn.Module):
                 raise ValueError(f"{name} is at least 1, not {number}")
         first = next(iter(branches.values()))
         self.d_model, self.num_stages = first.d_model, len(first.blocks)
-        self.per_segment, self.poolings = first.per_segment, first.poolings
+        self.per_segment, self.poolings, self.min_segments = first.per_segment, first.poolings, first.min_segments
         if fusion_stages is not None and not 1 <= fusion_stages <= self.num_stages:
             raise ValueError(f"fusion_stages is 1 to {self.num_stages}, the number of stages, not {fusion_stages}")
         self.decoding, self.samples = decoding, samples
@@ -181,28 +182,24 @@ class PAMFN(nn.Module):
             masks.append(None if pooling == "average" else valid_segments(lengths, steps))
         return masks
 
-    def test_noise(self, keys: Sequence[int], segments: int) -> list[Tensor] | None:
-        """What `decide` takes for videos padded to `segments`, [(b, draws, t', choices)]; None where nothing is drawn.
-
-        `keys`: one integer a video; a video's noise depends on its key alone, not on the batch it is in.
-        """
+    def draws(self, keys: Sequence[int], segments: int) -> list[Tensor] | None:
+        """Gumbel noise of each stage, [(b, samples, t', choices)]; None for the decoding `argmax`."""
         if self.decoding == "argmax" or not self.samples_decisions:
             return None
-        draws = self.samples if self.decoding == "mean" else 1
-        return decision_noise(keys, draws, self.stage_lengths(segments), self.choices)
+        samples = self.samples if self.decoding == "mean" else 1
+        return decision_noise(keys, samples, self.stage_lengths(segments), self.choices)
 
-    def decide(
-        self, features: Mapping[str, Tensor], lengths: Tensor | None, noise: Sequence[Tensor] | None
+    def predict_scores(
+        self, features: Mapping[str, Tensor], lengths: Tensor | None = None, draws: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Test scores (b,), or logits (b, t), under `decoding`, and their standard deviation over samples, or 0."""
-        if noise is None:
-            score = self(features, lengths).score
-            return score, torch.zeros_like(score)
+        if draws is None:
+            return super().predict_scores(features, lengths)
         segments = next(iter(features.values())).shape[1]
         levels, valid = self.branches(features, lengths), self.valid_levels(segments, lengths)
         shared = self.undecided(levels, valid)
-        draws = [[stage[:, i] for stage in noise] for i in range(noise[0].shape[1])]
-        scores = torch.stack([self.fused(levels, valid, drawn, shared).score for drawn in draws])
+        samples = [[stage[:, i] for stage in draws] for i in range(draws[0].shape[1])]
+        scores = torch.stack([self.fused(levels, valid, noise, shared).score for noise in samples])
         return scores.mean(dim=0), scores.std(dim=0, correction=0)
 
     def stage_lengths(self, segments: int) -> list[int]:

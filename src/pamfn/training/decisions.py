@@ -3,21 +3,23 @@
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pamfn.data.videos import Batch
+from pamfn.models.network import Network
+from pamfn.models.pamfn import PAMFN
 
 
 @torch.no_grad()
-def decision_counts(network: nn.Module, batches: Iterable[Batch]) -> list[list[int]] | None:
+def decision_counts(network: Network, batches: Iterable[Batch]) -> list[list[int]] | None:
     """How many segments of whole videos were given each decision 0..K, stage by stage: [[n_0, ..., n_K], ...].
 
     Decisions are the most likely ones (argmax of the logits), however the network decides for its scores. None for a
     network without a policy. Stages that decide nothing count zeros.
     """
-    choices = getattr(network, "num_fusion_nets", None)
-    if choices is None or not getattr(network, "samples_decisions", False):
+    if not isinstance(network, PAMFN) or not network.samples_decisions:
         return None
+    choices = network.num_fusion_nets
     network.eval()
     counts: list[Tensor] = []
     for batch in batches:
@@ -25,7 +27,7 @@ def decision_counts(network: nn.Module, batches: Iterable[Batch]) -> list[list[i
         batch = batch.to(device)
         network.to(device)  # Lightning leaves it on the CPU
         stages = network(batch.features, batch.lengths).stages
-        valid = network.valid_levels(next(iter(batch.features.values())).shape[1], batch.lengths)  # type: ignore[operator]
+        valid = network.valid_levels(next(iter(batch.features.values())).shape[1], batch.lengths)
         counts = counts or [torch.zeros(choices + 1, dtype=torch.long) for _ in stages]
         for i, stage in enumerate(stages):
             if stage.decision is not None:

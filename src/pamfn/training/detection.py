@@ -12,6 +12,7 @@ from torch import Tensor
 from pamfn.data.highlights import YouTubeHighlightsDataModule
 from pamfn.data.videos import Batch
 from pamfn.evaluation.highlights import chance, highlight_metrics
+from pamfn.models.network import BagNetwork
 from pamfn.training.recipe import Points, RecipeModule
 
 
@@ -24,8 +25,8 @@ class HighlightDetection(RecipeModule):
     """
 
     def loss(self, output: Any, batch: Batch) -> Tensor:
-        if hasattr(self.network, "bag_loss"):  # labels of whole videos alone
-            return self.network.bag_loss(output, batch.target)  # type: ignore[operator]
+        if isinstance(self.network, BagNetwork):  # labels of whole videos alone
+            return self.network.bag_loss(output, batch.target)
         each = F.binary_cross_entropy_with_logits(output.score.float(), batch.target, reduction="none")
         if batch.lengths is None:
             return each.mean()

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -15,6 +15,7 @@ from torchmetrics import MeanMetric
 
 from pamfn.data.videos import Batch
 from pamfn.errors import DivergedError
+from pamfn.models.network import Network
 from pamfn.training.compiled import Compiled
 
 Points = dict[str, list[float]]
@@ -47,17 +48,15 @@ class RecipeModule(ClippingModule, ABC):
     A task says what a batch's loss is (`loss`), what was predicted (`predicted`) and how good that is (`judge`).
 
     Args:
-        network: gives `.score` for `network(features, lengths)`, and may offer `decide`, `head_parameters` and
-            `added_loss`, which makes a scalar of its own output.
-        splits: names of the validation loaders, in order. seed: of dropout and decision noise.
-        compiled: training steps go through `Compiled`.
+        network: what is trained. splits: names of the validation loaders, in order.
+        seed: of dropout and decision noise. compiled: training steps go through `Compiled`.
         The rest is one stage's recipe (`StageRecipe`). The schedule and the noise of an epoch follow from its number
         alone, so that a resumed training equals an uninterrupted one.
     """
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Network,
         *,
         splits: list[str],
         seed: int,
@@ -98,10 +97,10 @@ class RecipeModule(ClippingModule, ABC):
     def configure_optimizers(self) -> Any:
         return self.optimized(self.groups(self.network))
 
-    def groups(self, network: nn.Module) -> list[dict[str, Any]]:
+    def groups(self, network: Network) -> list[dict[str, Any]]:
         """The parameters of a network that learn, and their rates: the head may have its own."""
         recipe = self.hparams
-        head = getattr(network, "head_parameters", list)()
+        head = network.head_parameters()
         of_head = {id(p) for p in head}
         trained = [p for p in network.parameters() if p.requires_grad and id(p) not in of_head]
         groups: list[dict[str, Any]] = [{"params": trained, "lr": recipe["lr"]}]
@@ -145,9 +144,9 @@ class RecipeModule(ClippingModule, ABC):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         output = (self.compiled or self.network)(batch.features, batch.lengths)
         loss = self.loss(output, batch)
-        if hasattr(self.network, "added_loss"):
-            with torch.autocast(self.device.type, enabled=False):  # in bfloat16, near distances would tie
-                loss = loss + self.network.added_loss(output)  # type: ignore[operator]
+        with torch.autocast(self.device.type, enabled=False):  # in bfloat16, near distances would tie
+            added = self.network.added_loss(output)
+            loss = loss if added is None else loss + added
         self.train_loss.update(loss.detach(), weight=len(batch.target))
         return loss
 
@@ -161,11 +160,8 @@ class RecipeModule(ClippingModule, ABC):
 
     def decide(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What is said at test time, and its standard deviation over decision samples, 0 where none are averaged."""
-        if not hasattr(self.network, "decide"):
-            score = self(batch).float()
-            return score, torch.zeros_like(score)
-        noise = test_noise(self.network, self.seed, batch)
-        score, spread = self.network.decide(batch.features, batch.lengths, noise)  # type: ignore[operator]
+        draws = test_noise(self.network, self.seed, batch)
+        score, spread = self.network.predict_scores(batch.features, batch.lengths, draws)
         return score.float(), spread.float()
 
     def on_validation_epoch_end(self) -> None:
@@ -208,9 +204,9 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return seed * 1_000_003 + epoch
 
 
-def test_noise(network: nn.Module, seed: int, batch: Batch) -> list[Tensor] | None:
+def test_noise(network: Network, seed: int, batch: Batch) -> list[Tensor] | None:
     """What a network draws for test videos, which follows from the seed and the video."""
     x = next(iter(batch.features.values()))
-    keys = [seed * 1_000_003 + int(i) for i in batch.videos]
-    noise = network.test_noise(keys, x.shape[1])  # type: ignore[operator]
-    return None if noise is None else [stage.to(x.device) for stage in noise]
+    keys = [seed * 1_000_003 + i for i in batch.videos.tolist()]
+    draws = network.draws(keys, x.shape[1])
+    return None if draws is None else [drawn.to(x.device) for drawn in draws]

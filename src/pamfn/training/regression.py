@@ -4,11 +4,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from pamfn.data.module import ScoreDataModule
 from pamfn.data.videos import Batch
 from pamfn.evaluation.metrics import score_metrics
+from pamfn.models.network import Network
 from pamfn.training.recipe import Points, RecipeModule
 
 
@@ -19,7 +20,7 @@ class ScoreRegression(RecipeModule):
     [0, 1]. See `RecipeModule` for the rest.
     """
 
-    def __init__(self, network: nn.Module, *, max_score: float, **recipe: Any) -> None:
+    def __init__(self, network: Network, *, max_score: float, **recipe: Any) -> None:
         super().__init__(network, **recipe)
         self.max_score = max_score
 

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from torch import nn
-
+from pamfn.models.network import Network
 from pamfn.training.detection import HighlightDetection
 from pamfn.training.recipe import RecipeModule
 from pamfn.training.regression import ScoreRegression
@@ -16,7 +15,7 @@ def task_of(data: Any) -> type[RecipeModule]:
     return TASKS[data.predicts]
 
 
-def module_for(data: Any, network: nn.Module, **settings: Any) -> RecipeModule:
+def module_for(data: Any, network: Network, **settings: Any) -> RecipeModule:
     """The module that trains or evaluates a network on these data."""
     units = {"max_score": data.max_score} if data.predicts == "score" else {}
     return task_of(data)(network, splits=data.evaluated, **units, **settings)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pamfn.models.layers import Dropout, Pointwise, full_precision, valid_segments
+from pamfn.models.network import Network
 from pamfn.models.ranges import Probability, Width
 
 
@@ -52,7 +53,7 @@ class ContextAwareAttention(nn.Module):
         return (weights[:, None].to(y.dtype) @ y).squeeze(1), weights
 
 
-class ActionNet(nn.Module):
+class ActionNet(Network):
     """A context-aware attention stream for every modality, and a head on their summaries.
 
     Shapes: features {modality: (b, t, c_m)} -> score (b,) in [0, 1]. `lengths` (b,): number of real segments of each

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pamfn.models.attention import FeedForward, MultiheadAttention
 from pamfn.models.baselines.streams import only_stream, only_width
 from pamfn.models.layers import Dropout, Pointwise, SequenceNorm, full_precision, valid_segments
+from pamfn.models.network import Network
 from pamfn.models.ranges import Heads, Layers, LayersOrNone, NotNegative, Probability, Several, Width
 
 
@@ -53,7 +54,7 @@ class DecoderLayer(nn.Module):
         return self.norm3(x + self.dropout(self.feed_forward(x)))
 
 
-class GDLT(nn.Module):
+class GDLT(Network):
     """A Transformer whose learned queries each stand for a grade; the score weighs the grades by their responses.
 
     Shapes: features (b, t, c) of one modality -> score (b,) in [0, 1]. `lengths` (b,): number of real segments of each

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pamfn.models.baselines.streams import two_widths
 from pamfn.models.branch import Embedding
 from pamfn.models.layers import Dropout, Pointwise, average, full_precision, valid_segments
+from pamfn.models.network import Network
 from pamfn.models.ranges import Probability, Width
 
 
@@ -59,7 +60,7 @@ def centred(x: Tensor, valid: Tensor | None) -> Tensor:
     return x - average(x, valid)
 
 
-class JointVA(nn.Module):
+class JointVA(Network):
     """Each of two modalities attends to itself and to the other; the four sequences are joined and averaged over time.
 
     Shapes: features {modality: (b, t, c_m)} of two modalities -> score (b,) in [0, 1]. `lengths` (b,): number of real

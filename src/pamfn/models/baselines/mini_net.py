@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pamfn.models.baselines.streams import two_widths
 from pamfn.models.layers import full_precision, valid_segments
+from pamfn.models.network import BagNetwork
 from pamfn.models.ranges import Count, Probability, Width
 
 
@@ -19,7 +20,7 @@ class MiniNetOutput(NamedTuple):
     bag: Tensor
 
 
-class MiniNet(nn.Module):
+class MiniNet(BagNetwork):
     """Clips are weighed against each other, and their weighted sum tells videos of a topic from others.
 
     Shapes: features {modality: (b, t, c_m)} of a visual and an audio stream -> logits (b, t). `lengths` (b,): number of

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pamfn.models.baselines.skip_lstm import SkipLSTMs
 from pamfn.models.baselines.streams import only_stream, only_width
 from pamfn.models.layers import Pointwise, SequenceNorm, full_precision, valid_segments
+from pamfn.models.network import Network
 from pamfn.models.ranges import Count, NotNegative, Positive, Width
 
 SCALES = ((2, 1), (4, 2), (8, 4))
@@ -70,7 +71,7 @@ class Windows(nn.Module):
         return self.norm(y, valid_segments(steps, y.shape[1])), steps
 
 
-class MSLSTM(nn.Module):
+class MSLSTM(Network):
     """A self-attentive LSTM and a skip-LSTM on each of three scales; a regressor on their last states.
 
     Shapes: features (b, t, c) of one modality -> score (b,), not bounded. `lengths` (b,): number of real segments of
@@ -128,19 +129,19 @@ class MSLSTM(nn.Module):
         points = full_precision(self.head, torch.cat(reduced, dim=1)).flatten()
         return MSLSTMOutput(points / self.score_scale, attention)
 
-    def test_noise(self, keys: Sequence[int], segments: int) -> list[Tensor] | None:
-        """The random states that `decide` starts from, [(b, 2, 3, hidden)], one key a video; None for zero states."""
+    def draws(self, keys: Sequence[int], segments: int) -> list[Tensor] | None:
+        """The random states that `predict_scores` starts from, [(b, 2, 3, hidden)]; None for zero states."""
         if not self.lstms.random_start:
             return None
         size = (2, len(SCALES), self.lstms.hidden)
         drawn = [np.random.default_rng(key).standard_normal(size, dtype=np.float32) for key in keys]
         return [torch.from_numpy(np.stack(drawn))]
 
-    def decide(
-        self, features: Mapping[str, Tensor], lengths: Tensor | None, noise: Sequence[Tensor] | None
+    def predict_scores(
+        self, features: Mapping[str, Tensor], lengths: Tensor | None = None, draws: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Test scores (b,), and 0: they are drawn once."""
-        score = self(features, lengths, None if noise is None else noise[0]).score
+        score = self(features, lengths, None if draws is None else draws[0]).score
         return score, torch.zeros_like(score)
 
     def added_loss(self, output: MSLSTMOutput) -> Tensor:

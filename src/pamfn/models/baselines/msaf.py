@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pamfn.models.branch import Embedding, ResidualBlock
 from pamfn.models.head import RegressionHead
 from pamfn.models.layers import average, full_precision, pool, poolings, valid_segments
+from pamfn.models.network import Network
 from pamfn.models.ranges import Layers, Probability, Width
 
 STAGES = 3
@@ -51,7 +52,7 @@ class SplitAttention(nn.Module):
         return self.floor + (1 - self.floor) * weights
 
 
-class MSAF(nn.Module):
+class MSAF(Network):
     """PAMFN's branches from scratch, their features weighed together after some stages; one head on their ends.
 
     Shapes: features {modality: (b, t, c_m)} -> score (b,) in [0, 1]. `lengths` (b,): number of real segments of each

@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from pamfn.models.layers import average, valid_segments
+from pamfn.models.network import SolvedNetwork
 from pamfn.models.ranges import Candidates, NotNegative, Positive, Several
 
 
@@ -19,7 +20,7 @@ class SVROutput(NamedTuple):
     score: Tensor
 
 
-class PooledSVR(nn.Module):
+class PooledSVR(SolvedNetwork):
     """Linear support vector regression on each video's pooled features; it is solved, not trained by epochs.
 
     Shapes: features {modality: (b, t, c_m)} -> score (b,), not bounded. `lengths` (b,): number of real segments of each

@@ -10,6 +10,7 @@ from pamfn.errors import InputError
 from pamfn.models.attention import FeedForward, MultiheadAttention
 from pamfn.models.baselines.streams import two_widths
 from pamfn.models.layers import Dropout, Pointwise, average, full_precision, valid_segments
+from pamfn.models.network import Network
 from pamfn.models.ranges import Count, Heads, LayersOrNone, Probability, Rows, Width
 
 
@@ -120,7 +121,7 @@ class DecoderLayer(nn.Module):
         return x + self.dropout(self.feed_forward(self.norms[2](x)))
 
 
-class UMT(nn.Module):
+class UMT(Network):
     """Two modalities are encoded alone, fused through bottleneck tokens, decoded, averaged over time and scored.
 
     Shapes: features {modality: (b, t, c_m)} of two modalities -> score (b,) in [0, 1]. `lengths` (b,): number of real
