@@ -28,6 +28,7 @@ from pamfn.evaluation.metrics import METRICS, score_metrics
 from pamfn.evaluation.protocol_tables import protocols
 from pamfn.evaluation.tables import BuiltTable, Layout, build_table, number
 from pamfn.finished import every_run, locate, readable, wanted
+from pamfn.pages import Section, page
 from pamfn.schema import Config, Table
 from pamfn.store import Run
 from pamfn.sweep import Job, plan, sweep_of
@@ -136,6 +137,10 @@ class Nesting(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+
+
+def html(table: BuiltTable) -> str:
+    return page(table.title, [Section(table)])
 
 
 def fisher_mean(correlations: Sequence[float]) -> float:
@@ -644,7 +649,7 @@ def test_every_table_builds_without_runs_in_every_format(tmp_path: Path, name: s
     assert "\\toprule" in table.latex()
     assert len(table.csv().splitlines()) == 1 + len(table.cells) + 2 * len(table.costs)
     page = Nesting()
-    page.feed(table.html())
+    page.feed(html(table))
     assert (page.open, page.loads) == ([], [])
 
 
@@ -674,8 +679,8 @@ def test_what_is_special_in_latex_and_html_is_escaped():
     table = build_table(plain(["a & b <c>", "50 %_$"], ["TES"]), [], {}, ["a_b & <c> 95 %"], ["train 'x<y'"])
     assert "a \\& b $<$c$>$" in table.latex()
     assert "a\\_b \\& $<$c$>$ 95 \\%\\\\" in table.latex()
-    assert "a &amp; b &lt;c&gt;" in table.html()
-    assert "<li>a_b &amp; &lt;c&gt; 95 %</li>" in table.html()
+    assert "a &amp; b &lt;c&gt;" in html(table)
+    assert "<li>a_b &amp; &lt;c&gt; 95 %</li>" in html(table)
 
 
 @pytest.mark.parametrize(

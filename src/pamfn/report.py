@@ -6,11 +6,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-
-from jinja2 import StrictUndefined, Template
 
 from pamfn import config
 from pamfn.answers import Answer, answered
@@ -19,17 +16,16 @@ from pamfn.config import table_names
 from pamfn.errors import InputError
 from pamfn.evaluation.protocol_tables import protocols
 from pamfn.evaluation.protocols import main_metric
-from pamfn.evaluation.tables import BuiltTable
 from pamfn.explain import explain, has_weights
 from pamfn.figures import SWEPT, Drawn, draw_attention, draw_decisions, draw_fusionnets, draw_policy
 from pamfn.finished import every_run, readable
-from pamfn.naming import file_name, page_text
+from pamfn.naming import file_name
+from pamfn.pages import Picture, Section, page
 from pamfn.results import COMMIT, machine
 from pamfn.store import write_text
 from pamfn.summary import MEANING
 from pamfn.sweep import Sweep, sweep_of
 
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
 CAPTIONS = {
     "decisions": "How often PolicyNet enabled how many FusionNets, stage by stage (Figure 5)",
     "fusionnets": "Spearman's correlation against the number of FusionNets (Figure 6)",
@@ -39,25 +35,6 @@ CAPTIONS = {
     "curves": "Training",
 }
 """What each kind of figure shows, by the name of its file."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure. png: its bytes in base64."""
-
-    title: str
-    caption: str
-    png: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """One table: as built, its figures, and the finished runs behind its numbers."""
-
-    name: str
-    table: BuiltTable
-    pictures: list[Picture]
-    answers: list[Answer]
 
 
 def main() -> None:
@@ -72,13 +49,13 @@ def main() -> None:
     names = table_names() if arguments.all else [word for word in arguments.words if "=" not in word]
     config.register()
     try:
-        write_text(arguments.to, page(names, overrides))
+        write_text(arguments.to, report(names, overrides))
     except InputError as error:
         config.refuse(error)
     print(f"wrote {arguments.to}")
 
 
-def page(names: Sequence[str], overrides: Sequence[str] = ()) -> str:
+def report(names: Sequence[str], overrides: Sequence[str] = ()) -> str:
     """The report as HTML: every named table, the figures of its full models, the protocols, the environment.
 
     Raises:
@@ -90,11 +67,12 @@ def page(names: Sequence[str], overrides: Sequence[str] = ()) -> str:
     with tempfile.TemporaryDirectory() as folder:
         sections = [section(sweep, overrides, Path(folder) / file_name(sweep.table.name)) for sweep in sweeps]
         pictures, left_out = pictures_of(full_models(sections, sweeps), Path(folder))
-    template = Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True, undefined=StrictUndefined)
-    rendered = template.render(
-        date=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    return page(
+        f"pamfn: report of {date}",
+        sections,
+        date=date,
         overrides=overrides,
-        sections=sections,
         pictures=pictures,
         left_out=left_out,
         protocols=protocols(readable(every_run(Path(sweeps[0].jobs[0].config.paths.output_dir)))),
@@ -103,9 +81,7 @@ def page(names: Sequence[str], overrides: Sequence[str] = ()) -> str:
         environments=environments(sections),
         place=place,
         reported=reported,
-        grouped=grouped,
     )
-    return page_text(rendered)
 
 
 def section(sweep: Sweep, overrides: Sequence[str], folder: Path) -> Section:
@@ -115,7 +91,7 @@ def section(sweep: Sweep, overrides: Sequence[str], folder: Path) -> Section:
     if sweep.table.row == SWEPT and answers:
         drawn.add(folder / "fusionnets.png", lambda path: draw_fusionnets(path, sweep))
     pictures = [picture(sweep.table.title, path) for path in drawn.files]
-    return Section(sweep.table.name, built(sweep, overrides, None, None), pictures, answers)
+    return Section(built(sweep, overrides, None, None), pictures, answers)
 
 
 def full_models(sections: Sequence[Section], sweeps: Sequence[Sweep]) -> dict[str, Path]:
@@ -164,16 +140,6 @@ def video_figures(run: Path, to: Path) -> Drawn:
 def picture(title: str, path: Path) -> Picture:
     """A figure as it goes into the page."""
     return Picture(title, CAPTIONS[path.stem], base64.b64encode(path.read_bytes()).decode())
-
-
-def grouped(table: BuiltTable) -> list[tuple[str, list[list[str]]]]:
-    """A table's lines, each row's label with the cells of its lines (ours, the paper's, p)."""
-    groups: list[tuple[str, list[list[str]]]] = []
-    for label, *cells in table.frame.itertuples(index=False, name=None):
-        if label or not groups:
-            groups.append((label, []))
-        groups[-1][1].append(cells)
-    return groups
 
 
 def here() -> dict[str, str]:

@@ -23,7 +23,7 @@ from pamfn.errors import InputError
 from pamfn.evaluation.highlights import METRICS as HIGHLIGHTS
 from pamfn.evaluation.metrics import METRICS
 from pamfn.evaluation.protocol_tables import protocols
-from pamfn.evaluation.tables import BuiltTable, Format, page
+from pamfn.evaluation.tables import BuiltTable, Format
 from pamfn.finished import every_run, readable
 from pamfn.schema import Config
 from pamfn.store import Run
@@ -100,7 +100,9 @@ def composed(overrides: Sequence[str]) -> Config:
 def show(tables: Sequence[BuiltTable], form: Format) -> None:
     """Prints tables one below the other; beside CSV, what is said about them goes to stderr."""
     if form == "html":
-        print(page(tables[0].title, [table.html() for table in tables]), end="")
+        from pamfn.pages import Section, page
+
+        print(page(tables[0].title, [Section(table) for table in tables]), end="")
     elif form == "csv":
         first, *others = [table.csv() for table in tables]
         print(first + "".join(other.partition("\n")[2] for other in others), end="")

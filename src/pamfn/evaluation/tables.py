@@ -1,8 +1,7 @@
 """A table of results beside the paper's figures, built from plain data, in four formats."""
 
-import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -74,16 +73,6 @@ class BuiltTable:
         lines += [of_row for row, cost in self.costs.items() for of_row in cost.lines(self.title, row)]
         return pd.DataFrame(lines, columns=list(CSV_COLUMNS)).to_csv(index=False, lineterminator="\n")
 
-    def html(self) -> str:
-        """A section of a page, without anything that would have to be loaded."""
-        table = self.frame.to_html(index=False, border=0, justify="left").replace(' border="0"', "")
-        notes = "\n".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
-        parts = ["<section>", f"<h2>{html.escape(self.title)}</h2>", f'<div style="overflow-x: auto">{table}</div>']
-        parts += [f"<ul>\n{notes}\n</ul>"] if notes else []
-        if self.missing:
-            parts += ["<p>What is missing:</p>", "<pre>", *map(html.escape, self.missing), "</pre>"]
-        return "\n".join([*parts, "</section>"]) + "\n"
-
 
 CSV_COLUMNS = (
     *("table", "row", "column", "metric", "n", "values", "mean", "std", "low", "high", "paper", "difference"),
@@ -96,18 +85,6 @@ def line(table: BuiltTable, cell: Cell) -> list[object]:
     ours = [cell.n, values, cell.mean, cell.std, cell.low, cell.high, cell.paper, cell.difference]
     marks = [cell.outside if cell.comparable else None, cell.p, "; ".join(cell.equal_to), cell.misprint]
     return [table.title, cell.row, cell.column, table.metric, *ours, *marks]
-
-
-def page(title: str, sections: Iterable[str]) -> str:
-    """Sections as a page of HTML that can be opened as it is."""
-    style = (
-        "body {font: 14px sans-serif; margin: 2em} table {border-collapse: collapse} "
-        "td, th {padding: .2em .7em; text-align: left; white-space: nowrap} "
-        "thead {border-bottom: 1px solid} pre {overflow-x: auto}"
-    )
-    head = f'<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n<style>{style}</style>'
-    body = "\n".join(sections)
-    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}</body>\n</html>\n'
 
 
 def latex(text: str) -> str:
