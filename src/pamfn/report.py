@@ -17,8 +17,9 @@ from pamfn.answers import Answer, answered
 from pamfn.building import built
 from pamfn.config import table_names
 from pamfn.errors import InputError
+from pamfn.evaluation.metrics import main_metric
 from pamfn.evaluation.protocol_tables import protocols
-from pamfn.evaluation.protocols import main_metric
+from pamfn.evaluation.selection import RULES
 from pamfn.evaluation.tables import BuiltTable
 from pamfn.explain import explain, has_weights
 from pamfn.figures import SWEPT, Drawn, draw_attention, draw_decisions, draw_fusionnets, draw_policy
@@ -26,7 +27,6 @@ from pamfn.finished import every_run, readable
 from pamfn.naming import file_name, page_text
 from pamfn.results import COMMIT, machine
 from pamfn.store import write_text
-from pamfn.summary import MEANING
 from pamfn.sweep import Sweep, sweep_of
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -98,7 +98,7 @@ def page(names: Sequence[str], overrides: Sequence[str] = ()) -> str:
         pictures=pictures,
         left_out=left_out,
         protocols=protocols(readable(every_run(Path(sweeps[0].jobs[0].config.paths.output_dir)))),
-        meaning=MEANING,
+        rules=RULES,
         here=here(),
         environments=environments(sections),
         place=place,
