@@ -23,13 +23,8 @@ from pamfn.data.splits import VideoSplits
 from pamfn.data.videos import Batch, Videos
 from pamfn.errors import InputError
 from pamfn.evaluation import protocol_tables
-from pamfn.evaluation.highlights import (
-    average_precision,
-    chance,
-    expected_step_precision,
-    highlight_metrics,
-    step_precision,
-)
+from pamfn.evaluation.average_precision import average_precision, chance, expected_step_precision, step_precision
+from pamfn.evaluation.metrics import highlight_metrics
 from pamfn.models import PAMFN, LateFusion, ModalityBranch
 from pamfn.models.baselines import UMT, JointVA, MiniNet
 from pamfn.pipeline import Pipeline, data_module, load_network, run_job

@@ -12,12 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pamfn.evaluation.highlights import average_precision
-from pamfn.evaluation.metrics import METRICS, score_metrics
-from pamfn.evaluation.statistics import average
+from pamfn.evaluation.average_precision import average_precision
+from pamfn.evaluation.bootstrap import draws
+from pamfn.evaluation.metrics import METRICS, average, metrics_of, score_metrics
 
+SCORES = metrics_of("score")
 PAIRS = st.lists(st.tuples(st.integers(0, 8), st.integers(-4, 4)), min_size=2, max_size=40)
 """True and predicted points, with ties."""
+TRIPLES = st.lists(st.tuples(st.integers(0, 8), st.integers(-4, 4), st.integers(0, 3)), min_size=2, max_size=25)
+"""True and predicted points with ties, and how often the video is in the resample."""
 
 
 def statistic(rule: Any, *samples: Any) -> float:
@@ -38,7 +41,7 @@ def kendall(x: np.ndarray, y: np.ndarray) -> float:
 
 def test_values_worked_out_by_hand():
     found = score_metrics([10, 20, 30, 40], [12, 18, 39, 34], score_range=50)
-    assert list(found) == list(METRICS)
+    assert list(found) == SCORES
     assert found["srcc"] == pytest.approx(1 - 6 * 2 / (4 * 15))
     assert found["kendall"] == pytest.approx(4 / 6)
     assert found["mae"] == pytest.approx((2 + 2 + 9 + 6) / 4)
@@ -126,3 +129,36 @@ def test_only_equal_scores_leave_the_average_precision_to_the_order_of_the_clips
     )
     equal = [average_precision(labels, [0.5] * 36) for labels in ([1] * 4 + [0] * 32, [0] * 32 + [1] * 4)]
     assert equal == [1, pytest.approx(0.05, abs=0.02)]
+
+
+@given(TRIPLES)
+def test_a_metric_in_a_resample_is_that_of_the_resampled_lists(triples: list[tuple[int, int, int]]):
+    true, predicted, counts = np.array(triples, dtype=float).T
+    if counts.sum() == 0:
+        return
+    repeated = counts.astype(int)
+    expected = score_metrics(np.repeat(true, repeated).tolist(), np.repeat(predicted, repeated).tolist(), 8)
+    for metric in SCORES:
+        (found,) = METRICS[metric].resampled(true, predicted, counts[None], 8)
+        assert found == pytest.approx(expected[metric], abs=1e-9, nan_ok=True)
+
+
+@given(st.integers(2, 30), st.integers(0, 100))
+def test_correlations_of_untied_numbers_agree_with_scipy_too(videos: int, seed: int):
+    true, predicted = np.random.default_rng(seed).normal(size=(2, videos))
+    counts = draws(tuple(map(str, range(videos))), 5)
+    for row in counts:
+        repeated = row.astype(int)
+        expected = score_metrics(np.repeat(true, repeated).tolist(), np.repeat(predicted, repeated).tolist(), 1)
+        for metric in SCORES:
+            (found,) = METRICS[metric].resampled(true, predicted, row[None], 1)
+            assert found == pytest.approx(expected[metric], abs=1e-9, nan_ok=True)
+
+
+def test_correlations_are_averaged_in_fisher_z_space_and_errors_as_they_are():
+    values = [0.7, 0.8, 0.95]
+    for metric in SCORES:
+        expected = np.tanh(np.mean(np.arctanh(values))) if METRICS[metric].is_correlation else np.mean(values)
+        assert average(metric, values) == pytest.approx(expected)
+    assert average("srcc", [1.0, 0.5]) == 1.0
+    assert np.isnan(average("srcc", [np.nan, 0.5]))

@@ -20,17 +20,19 @@ from hypothesis import strategies as st
 from composed import composed
 from conftest import RunCli
 from finished_runs import result_like
+from pamfn import tables
 from pamfn.building import build, paper_figures
 from pamfn.config import CONF, EXPERIMENTS, resolved, table_names
 from pamfn.errors import InputError
 from pamfn.evaluation.cells import AVERAGES, COLUMNS, Measured, misprinted, ordered
-from pamfn.evaluation.metrics import METRICS, score_metrics
+from pamfn.evaluation.metrics import METRICS, Metric, mean_of, metrics_of, score_metrics
 from pamfn.evaluation.protocol_tables import protocols
 from pamfn.evaluation.tables import BuiltTable, Layout, build_table, number
 from pamfn.finished import every_run, locate, readable, wanted
 from pamfn.pages import Section, page
 from pamfn.schema import Config, Table
 from pamfn.store import Run
+from pamfn.summary import summary_of
 from pamfn.sweep import Job, plan, sweep_of
 from pamfn.tables import refuse_unread
 from wandb_files import merged, records
@@ -165,7 +167,7 @@ def test_a_cell_has_mean_deviation_number_of_seeds_and_interval(tmp_path: Path):
     assert "-" in set(table.frame["uiprmd"])
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", metrics_of("score"))
 def test_every_metric_is_the_one_that_the_runs_stored(tmp_path: Path, metric: str):
     (job,) = jobs(tmp_path, "+experiment=uiprmd", "+ablation=full", "seed=4")
     _, metrics = fabricate(job.config)
@@ -174,6 +176,30 @@ def test_every_metric_is_the_one_that_the_runs_stored(tmp_path: Path, metric: st
     assert cell.values == {4: pytest.approx(metrics[metric])}
     assert cell.low < cell.mean < cell.high
     assert math.isnan(cell.paper)
+
+
+def test_a_metric_needs_a_row_of_the_table_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    bias = mean_of(lambda true, predicted, score_range: predicted - true)
+    monkeypatch.setitem(METRICS, "bias", Metric("bias", *bias, at_most_one=False, unit="points"))
+    asked = ("+experiment=uiprmd", "+ablation=full", "seed=4")
+    (job,) = jobs(tmp_path, *asked)
+    run, metrics = fabricate(job.config)
+    true, predicted = points(f"uiprmd/{run.path.name}/4", 10.0)
+    value = float(np.mean(np.subtract(predicted, true)))
+    assert metrics["bias"] == pytest.approx(value)
+    told = summary_of(run, run.finished())
+    assert f"bias {value:.4f}" in told
+    assert "Errors (mae, bias) are in points, rl2 is x 100." in told
+    words = ["tables", "fusionnets", *asked, *places(tmp_path), "--metric", "bias", "--format", "csv", "--no-wandb"]
+    monkeypatch.setattr(sys, "argv", words)
+    tables.main()
+    (line,) = [line for line in csv.DictReader(io.StringIO(capsys.readouterr().out)) if line["n"] == "1"]
+    assert (line["metric"], float(line["mean"])) == ("bias", pytest.approx(value))
+    assert float(line["low"]) < value < float(line["high"])
+    (text, *_) = built(tmp_path, *asked, metric="bias").frame["uiprmd"]
+    assert text.startswith(f"{value:.3g} (1) [")
 
 
 def test_averages_appear_with_all_their_members_and_are_fisher_means(tmp_path: Path):

@@ -8,16 +8,16 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
+
+import numpy as np
 
 from pamfn.errors import InputError
 from pamfn.evaluation.cells import Measured
-from pamfn.evaluation.highlights import METRICS as HIGHLIGHTS
-from pamfn.evaluation.metrics import score_metrics
+from pamfn.evaluation.metrics import METRICS
+from pamfn.evaluation.selection import RULES, weights_by_rule
 from pamfn.finished import finished
 from pamfn.store import Run
-from pamfn.summary import MEANING
 from pamfn.sweep import Job, Sweep
 
 TOLERANCE = 1e-5
@@ -83,7 +83,7 @@ def measurements(
         if not isinstance(value, int | float | None):
             other[f"{metric} under {chosen}, but {', '.join(answer.result['metrics'][chosen])}"] += 1
             continue
-        weights = weights_of(answer.result, chosen)
+        weights = weights_by_rule(answer.result["reported"]).get(chosen)
         predicted = None
         if weights is None:
             unstored[chosen] += 1
@@ -95,20 +95,15 @@ def measurements(
         place = rows.get(answer.job.row, answer.job.row), columns[answer.job.column]
         number = float("nan") if value is None else float(value)
         measured.append(Measured(*place, answer.job.seed, number, predicted, answer.result["score_range"] or 1.0))
-    absent = [f"{n} runs have no number for {name} ({MEANING[name]}); shown as not run." for name, n in without.items()]
+    absent = [
+        f"{n} runs have no number for {name} ({RULES[name].sentence}); shown as not run." for name, n in without.items()
+    ]
     absent += [f"Left out: {n} runs have no {what}; shown as not run." for what, n in other.items()]
     no_intervals = [
         f"No interval and no p for {name} of {n} runs: the predictions that it is a metric of are not stored."
         for name, n in unstored.items()
     ]
     return measured, [*absent, *no_intervals, *doubts]
-
-
-def weights_of(result: Mapping[str, Any], chosen: str) -> str | None:
-    """Which stored predictions a protocol's number is of: those of the reported epoch, of the last, or none."""
-    if chosen == result["reported"]:
-        return "selected"
-    return "last" if chosen == "last" else None
 
 
 def predictions(answer: Answer, weights: str, metric: str, value: float | None) -> dict[str, tuple[float, float]]:
@@ -119,17 +114,14 @@ def predictions(answer: Answer, weights: str, metric: str, value: float | None) 
     Raises:
         InputError: when there are none, or their metric is not the stored one.
     """
-    columns = ("highlights", metric) if metric in HIGHLIGHTS else ("true", "predicted")
+    columns = ("highlights", metric) if METRICS[metric].predicts == "highlights" else ("true", "predicted")
     try:
         found = of_videos(answer, weights, columns)
         true, predicted = zip(*found.values(), strict=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         file = answer.run.file("predictions.csv")
         raise InputError(f"No interval for {answer.run.path.name}: {file} cannot be read ({error!r}).") from error
-    if metric in HIGHLIGHTS:
-        again = fmean(predicted)
-    else:
-        again = score_metrics(true, predicted, answer.result["score_range"] or 1.0)[metric]
+    again = METRICS[metric].function(np.array(true), np.array(predicted), answer.result["score_range"] or 1.0)
     stored = float("nan") if value is None else value
     if not (abs(again - stored) <= TOLERANCE * max(1, abs(stored)) or (math.isnan(again) and value is None)):
         raise InputError(

@@ -13,15 +13,14 @@ from omegaconf import OmegaConf
 from pamfn.answers import Answer, answered, clip_counts, measurements, refuse_mixed
 from pamfn.config import CONF, EXPERIMENTS
 from pamfn.errors import InputError
+from pamfn.evaluation.average_precision import RANKINGS
 from pamfn.evaluation.cells import AVERAGES, COLUMNS, Measured, Place, ordered
 from pamfn.evaluation.costs import Cost, cost_notes
-from pamfn.evaluation.highlights import METRICS as HIGHLIGHTS
-from pamfn.evaluation.highlights import RANKINGS, expected_step_precision
-from pamfn.evaluation.metrics import METRICS
-from pamfn.evaluation.tables import REFERENCE, BuiltTable, Layout, build_table
+from pamfn.evaluation.metrics import METRICS, metrics_of
+from pamfn.evaluation.selection import RULES
+from pamfn.evaluation.tables import BuiltTable, Layout, build_table
 from pamfn.provenance import counted, machine, provenance
 from pamfn.schema import Config, Table
-from pamfn.summary import MEANING
 from pamfn.sweep import Sweep, sweep_of, which
 
 CHANCE = "Random order"
@@ -30,27 +29,26 @@ CHANCE = "Random order"
 def build(name: str, overrides: Sequence[str] = (), metric: str | None = None, select: str | None = None) -> BuiltTable:
     """A table from the finished runs of its sweep with these settings, in the configured output or the archive.
 
-    metric: one of `METRICS`, by default the table's own. select: a protocol of `MEANING`; by default what every run
-    reports.
+    metric: one of `METRICS`, by default the table's own. select: one of `RULES`, by default what every run reports.
 
     Raises:
         InputError: for an unknown table, setting, metric or selection, and for real and synthetic data in one table.
     """
-    if select is not None and select not in MEANING:
-        raise InputError(f"select {select!r}: choose one of {', '.join(MEANING)}.")
+    if select is not None and select not in RULES:
+        raise InputError(f"select {select!r}: choose one of {', '.join(RULES)}.")
     return built(sweep_of(name, overrides), overrides, metric, select)
 
 
 def built(sweep: Sweep, overrides: Sequence[str], metric: str | None, select: str | None) -> BuiltTable:
     """The table of an expanded sweep."""
-    metric, metrics = metric or sweep.table.metric, METRICS if sweep.table.metric == "srcc" else HIGHLIGHTS
+    metric, metrics = metric or sweep.table.metric, metrics_of(METRICS[sweep.table.metric].predicts)
     if metric not in metrics:
         raise InputError(f"metric {metric!r}: {sweep.table.name} has {', '.join(metrics)}.")
     answers, problems = answered(sweep)
     refuse_mixed(answers)
     columns, papers = column_names(sweep), of_paper(sweep)
     measured, doubts = measurements(answers, columns, sweep.table.rows, metric, select)
-    by_chance, of_chance = chance_levels(answers, columns, metric) if metric in HIGHLIGHTS else ([], [])
+    by_chance, of_chance = chance_levels(answers, columns, metric) if METRICS[metric].chance else ([], [])
     measured += by_chance
     synthetic = any(answer.result["data_source"] == "synthetic" for answer in answers)
     real = ordered(name for column, name in papers.items() if not sweep.data[column].endswith("_synthetic"))
@@ -95,7 +93,7 @@ def chance_levels(
             doubts |= dict.fromkeys(error.problems)
             continue
         levels.setdefault(columns[answer.job.column], {})[round(level, 9)] = None
-    orders = f"mean of {RANKINGS} orders" if metric == "map" else "mean of all orders"
+    orders = f"mean of {RANKINGS} orders" if METRICS[metric].chance == "stored" else "mean of all orders"
     notes = [f"{CHANCE}: the same clips, ranked at random ({orders})."] if levels else []
     notes += [
         f"{CHANCE} of {column} is that of the first row; the rows have different test videos, whose levels are "
@@ -108,12 +106,13 @@ def chance_levels(
 
 def chance_level(answer: Answer, metric: str) -> float:
     """The mAP of random rankings of the test videos of a run."""
-    if metric == "map":
+    expected = METRICS[metric].chance
+    if not callable(expected):
         level = answer.result["metrics"][answer.result["reported"]].get("chance")
         if level is None:
             raise InputError(f"No chance level for {answer.run.path.name}: its result has none.")
         return level
-    return fmean(expected_step_precision(*counts) for counts in clip_counts(answer).values())
+    return fmean(expected(*counts) for counts in clip_counts(answer).values())
 
 
 def costs_of(table: Table, answers: Sequence[Answer]) -> dict[str, Cost]:
@@ -194,13 +193,13 @@ def reference_rows(table: Table, metric: str) -> list[tuple[str, dict[str, str]]
     A row of the file is called by its group and name if the file has several groups, else by its name; upper and lower
     case are the same. It gets our name where we have that row.
     """
-    if table.reference is None or metric not in REFERENCE:
+    if table.reference is None or METRICS[metric].reference is None:
         return []
     file = EXPERIMENTS / "reference" / f"{table.reference}.csv"
     if not file.exists():
         raise InputError(f"no file {file}, which {table.name} names as its reference.")
     with file.open(newline="", encoding="utf-8") as lines:
-        rows = [row for row in csv.DictReader(lines) if row["metric"] == REFERENCE[metric]]
+        rows = [row for row in csv.DictReader(lines) if row["metric"] == METRICS[metric].reference]
     several = len({row["group"] for row in rows}) > 1
     ours = {table.in_reference.get(value, name).casefold(): name for value, name in table.rows.items()}
     names = (f"{row['group']}, {row['row']}" if several else row["row"] for row in rows)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pamfn import config
 from pamfn.errors import InputError
+from pamfn.evaluation.selection import weights_by_rule
 from pamfn.finished import changed_data
 from pamfn.store import Run
 
@@ -157,7 +158,8 @@ def stored_metrics(
     """What result.json says of the same predictions, if it says anything."""
     if split != "test" or not unchanged:
         return None
-    return result["metrics"][result["reported"] if weights == "selected" else "last"]
+    rules = {stored: rule for rule, stored in weights_by_rule(result["reported"]).items()}
+    return result["metrics"][rules[weights]]
 
 
 if __name__ == "__main__":

@@ -61,8 +61,8 @@ def predict(
     import torch
 
     from pamfn.data.highlights import YouTubeHighlightsDataModule
+    from pamfn.evaluation.average_precision import average_precision, chance
     from pamfn.evaluation.figures import plot_highlights
-    from pamfn.evaluation.highlights import average_precision, chance
     from pamfn.pipeline import data_module, quiet, refuse_no_split, scored
     from pamfn.predictions import CLIPS, by_video, clip_rows, shown, table
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from pamfn.evaluation.average_precision import average_precision, chance
 from pamfn.evaluation.figures import plot_predictions, plot_video_precision
-from pamfn.evaluation.highlights import average_precision, chance, step_precision
+from pamfn.evaluation.metrics import metrics_of, video_metrics
 from pamfn.store import Run, write_text
 from pamfn.training.recipe import Points
 
@@ -17,7 +18,8 @@ Predictions = dict[str, dict[str, Points]]
 """{weights: {split: points}}."""
 
 SCORES = ("weights", "split", "video", "true", "predicted", "spread")
-VIDEOS = ("weights", "split", "video", "clips", "highlights", "map", "map_step")
+VIDEOS = ("weights", "split", "video", "clips", "highlights")
+"""And a column for every metric of highlights."""
 CLIPS = ("weights", "split", "video", "start", "end", "unit", "label", "score", "logit")
 
 
@@ -30,7 +32,7 @@ def write_predictions(run: Run, predictions: Predictions, data: Any) -> None:
     if data.predicts == "score":
         write_text(run.file("predictions.csv"), table(SCORES, score_rows(predictions, data)))
         return
-    write_text(run.file("predictions.csv"), table(VIDEOS, video_rows(predictions, data)))
+    write_text(run.file("predictions.csv"), table((*VIDEOS, *metrics_of("highlights")), video_rows(predictions, data)))
     write_text(run.file("clips.csv"), table(CLIPS, clip_rows(predictions, data)))
 
 
@@ -62,8 +64,8 @@ def video_rows(predictions: Predictions, data: Any) -> Iterator[list[Any]]:
     for weights, splits in predictions.items():
         for split, points in splits.items():
             for name, labels, logits in by_video(points, data.splits[split]):
-                precision = average_precision(labels, logits), step_precision(labels, logits)
-                yield [weights, split, name, len(labels), int(labels.sum()), *precision]
+                metrics = video_metrics(labels, logits)
+                yield [weights, split, name, len(labels), int(labels.sum()), *metrics.values()]
 
 
 def clip_rows(predictions: Predictions, data: Any) -> Iterator[list[Any]]:

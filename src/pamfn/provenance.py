@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pamfn.errors import InputError
+from pamfn.evaluation.selection import RULES
 from pamfn.store import Run
 from pamfn.subsets import PLACES
-from pamfn.summary import MEANING
 
 Result = Mapping[str, Any]
 
@@ -75,7 +75,7 @@ def other_streams(result: Result) -> list[str]:
 
 def selection(result: Result, select: str | None) -> str:
     name = select or result["reported"]
-    return f"{name}, {MEANING[name]}"
+    return f"{name}, {RULES[name].sentence}"
 
 
 def protocol(settings: Mapping[str, Any]) -> str:

@@ -14,8 +14,9 @@ from pamfn.answers import Answer, answered
 from pamfn.building import built
 from pamfn.config import table_names
 from pamfn.errors import InputError
+from pamfn.evaluation.metrics import main_metric
 from pamfn.evaluation.protocol_tables import protocols
-from pamfn.evaluation.protocols import main_metric
+from pamfn.evaluation.selection import RULES
 from pamfn.explain import explain, has_weights
 from pamfn.figures import SWEPT, Drawn, draw_attention, draw_decisions, draw_fusionnets, draw_policy
 from pamfn.finished import every_run, readable
@@ -23,7 +24,6 @@ from pamfn.naming import file_name
 from pamfn.pages import Picture, Section, page
 from pamfn.results import COMMIT, machine
 from pamfn.store import write_text
-from pamfn.summary import MEANING
 from pamfn.sweep import Sweep, sweep_of
 
 CAPTIONS = {
@@ -76,7 +76,7 @@ def report(names: Sequence[str], overrides: Sequence[str] = ()) -> str:
         pictures=pictures,
         left_out=left_out,
         protocols=protocols(readable(every_run(Path(sweeps[0].jobs[0].config.paths.output_dir)))),
-        meaning=MEANING,
+        rules=RULES,
         here=here(),
         environments=environments(sections),
         place=place,

@@ -24,8 +24,9 @@ from pamfn.data.highlights import YouTubeHighlightsDataModule
 from pamfn.data.module import ScoreDataModule
 from pamfn.data.splits import VideoSplits
 from pamfn.errors import WriteError
-from pamfn.evaluation.figures import NAMES, plot_curves
-from pamfn.evaluation.protocols import main_metric, summary
+from pamfn.evaluation.figures import plot_curves
+from pamfn.evaluation.metrics import METRICS, main_metric
+from pamfn.evaluation.selection import RULES, metrics_by_rule, reported_rule, weights_by_rule
 from pamfn.predictions import Predictions, plot_test, write_predictions
 from pamfn.schema import Config
 from pamfn.store import Run
@@ -63,18 +64,14 @@ def predictions_of(trainer: L.Trainer, module: RecipeModule, data: VideoSplits) 
 
 def reported_protocol(config: Config) -> str:
     """The name of the number that the protocol reports."""
-    if config.protocol.refit:
-        return "refit"
-    return "best_on_test" if config.protocol.select == "test" else "holdout"
+    return reported_rule(config.protocol.select, refit=config.protocol.refit)
 
 
 def measured(trained: Trained, data: VideoSplits) -> dict[str, dict[str, float]]:
     """Test metrics by protocol; those of stored weights are computed from their stored predictions."""
-    metrics = summary(trained.curves)
     reported = reported_protocol(trained.config)
-    if reported == "refit":
-        metrics["refit"] = {**metrics["last"]}
-    for name, weights in ((reported, "selected"), ("last", "last")):
+    metrics = metrics_by_rule(trained.curves, reported)
+    for name, weights in weights_by_rule(reported).items():
         points = trained.predictions[weights]["test"]
         metrics[name].update(task_of(data).judge(data, "test", points))
         metrics[name]["spread"] = sum(points["spread"]) / len(points["spread"])
@@ -89,10 +86,10 @@ def record_result(run: Run, trained: Trained, data: VideoSplits, logger: WandbLo
     metrics = measured(trained, data)
     reported = reported_protocol(config)
     metric = main_metric(metrics[reported])
-    told = f"{title}\n{reported.replace('_', ' ')}: {NAMES[metric]} {metrics[reported][metric]:.3f}"
+    told = f"{title}\n{reported.replace('_', ' ')}: {METRICS[metric].label} {metrics[reported][metric]:.3f}"
     with without_plot(run, "predictions.png"):
         plot_test(run, trained.predictions["selected"]["test"], data, told)
-    marked = {name: int(metrics[name]["epoch"]) for name in ("best_on_test", "holdout") if name in metrics}
+    marked = {name: int(metrics[name]["epoch"]) for name, rule in RULES.items() if rule.best_on and name in metrics}
     with without_plot(run, "curves.png"):
         plot_curves(run.file("curves.png"), trained.curves, marked, title)
     if logger is not None:
@@ -168,7 +165,7 @@ def record_missing(
     base = fused.result()
     assert base is not None
     metrics = {}
-    for name, weights in ((base["reported"], "selected"), ("last", "last")):
+    for name, weights in weights_by_rule(base["reported"]).items():
         points = predictions[weights]["test"]
         scores = task_of(data).judge(data, "test", points)
         metrics[name] = {"epoch": base["metrics"][name]["epoch"], **scores}

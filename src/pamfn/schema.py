@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from pamfn.evaluation.selection import ReportedRule, RuleName
+
 Node = dict[str, Any]
 """A `_target_` and its arguments, checked against the target's signature."""
 
@@ -279,8 +281,8 @@ class Result(Strict):
     kind: Literal["branch", "fusion", "missing", "baseline"]
     modalities: Annotated[list[Name], Field(min_length=1)]
     seed: Seed
-    reported: Literal["best_on_test", "holdout", "refit"]
-    metrics: dict[Literal["best_on_test", "last", "last10", "holdout", "refit"], dict[str, Number]]
+    reported: ReportedRule
+    metrics: dict[RuleName, dict[str, Number]]
     branches: dict[Name, Folder] = {}
     data_source: Literal["real", "synthetic"]
     data_files: dict[str, str]

@@ -20,14 +20,13 @@ from pamfn import config
 from pamfn.building import built
 from pamfn.config import CONF, let_checked_refuse, parsed, resolved
 from pamfn.errors import InputError
-from pamfn.evaluation.highlights import METRICS as HIGHLIGHTS
 from pamfn.evaluation.metrics import METRICS
 from pamfn.evaluation.protocol_tables import protocols
+from pamfn.evaluation.selection import RULES
 from pamfn.evaluation.tables import BuiltTable, Format
 from pamfn.finished import every_run, readable
 from pamfn.schema import Config
 from pamfn.store import Run
-from pamfn.summary import MEANING
 from pamfn.sweep import sweep_of
 
 READ = ("paths", "logger")
@@ -41,8 +40,8 @@ def main() -> None:
     parser.add_argument("name", metavar="NAME", help="a file of experiments/table, or `protocols`")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, as given to pamfn.train")
     parser.add_argument("--format", choices=get_args(Format), default="markdown")
-    parser.add_argument("--metric", choices=(*METRICS, *HIGHLIGHTS), help="default: srcc, or map of highlights")
-    parser.add_argument("--select", choices=list(MEANING), help="another epoch's number than the runs report")
+    parser.add_argument("--metric", choices=list(METRICS), help="default: srcc, or map of highlights")
+    parser.add_argument("--select", choices=list(RULES), help="another epoch's number than the runs report")
     parser.add_argument("--runs", metavar="DIR", help="where finished runs are (default: PAMFN_OUTPUT_DIR or runs)")
     parser.add_argument("--no-wandb", action="store_true", help="do not log the table to W&B")
     arguments = parser.parse_intermixed_args()

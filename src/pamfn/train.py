@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pamfn import config, console, failures
 from pamfn.errors import InputError, TerminatedError
-from pamfn.evaluation.protocols import main_metric
+from pamfn.evaluation.metrics import main_metric
 from pamfn.finished import finished
 from pamfn.store import Run
 from pamfn.summary import summary_of

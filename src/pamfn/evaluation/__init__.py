@@ -1,1 +1,1 @@
-"""Metrics, protocols and figures of finished runs."""
+"""Metrics, the choice of epochs, intervals and figures of finished runs."""

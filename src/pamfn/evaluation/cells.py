@@ -7,7 +7,9 @@ from itertools import combinations
 
 import numpy as np
 
-from pamfn.evaluation.statistics import CORRELATIONS, Array, Scored, average, bootstrap, interval, paired_p, spread
+from pamfn.evaluation.bootstrap import Scored, bootstrap
+from pamfn.evaluation.intervals import interval, paired_p, spread
+from pamfn.evaluation.metrics import METRICS, Array, average
 
 COLUMNS = {
     "rg_ball": "Ball",
@@ -176,7 +178,7 @@ def undefined(metric: str, place: Place, runs: Sequence[Measured]) -> list[str]:
 def reason(metric: str, run: Measured) -> str:
     """Why a run has no number."""
     true, predicted = zip(*run.predicted.values(), strict=True) if run.predicted else ((), ())
-    if metric not in CORRELATIONS or not np.isfinite(predicted).all():
+    if not METRICS[metric].is_correlation or not np.isfinite(predicted).all():
         return "where a score is not finite"
     if len(set(true)) == 1:
         return "since its test videos all have the same points: correlations are nan"

@@ -17,12 +17,11 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from pamfn.errors import InputError
-from pamfn.evaluation.protocols import Row, main_metric, metrics_in
-from pamfn.evaluation.statistics import spread as spread_over_seeds
+from pamfn.evaluation.intervals import spread as spread_over_seeds
+from pamfn.evaluation.metrics import METRICS, main_metric
+from pamfn.evaluation.selection import Row, metrics_in
 from pamfn.store import whole
 
-NAMES = {"srcc": "Spearman's correlation", "map": "mean average precision"}
-"""Main metrics, in words."""
 DRAWABLE = 1e30
 """Larger numbers are not drawn: beyond float32 an axis has no ends."""
 SHOWN = 200
@@ -126,7 +125,7 @@ def plot_curves(path: Path, curves: Sequence[Row], marked: dict[str, int], title
     figure = Figure(figsize=(7, 5), layout="constrained")
     loss, agreement = figure.subplots(2, 1, sharex=True)
     metric = main_metric(metrics_in(curves[0], "test"))
-    wanted = "MSE (score in [0, 1])" if metric == "srcc" else "cross-entropy"
+    wanted = "MSE (score in [0, 1])" if METRICS[metric].predicts == "score" else "cross-entropy"
     epochs = [row["epoch"] for row in curves]
     losses = drawable([row["train/loss"] for row in curves])
     loss.plot(epochs, losses, color="0.3")
@@ -138,7 +137,7 @@ def plot_curves(path: Path, curves: Sequence[Row], marked: dict[str, int], title
         agreement.axhline(curves[0]["test/chance"], color="0.7", linewidth=1, label="random order (test)")
     for style, (label, epoch) in zip(("--", ":", "-."), marked.items(), strict=False):
         agreement.axvline(epoch, color="0.5", linestyle=style, linewidth=1, label=plot_text(f"{label} ({epoch})"))
-    agreement.set(xlabel="epoch", ylabel=NAMES[metric])
+    agreement.set(xlabel="epoch", ylabel=METRICS[metric].label)
     agreement.legend(fontsize=8).set_in_layout(False)  # a long label may hide the curves, but not squeeze them
     save(figure, path)
 
@@ -190,7 +189,7 @@ def plot_fusionnets(path: Path, srcc: Mapping[str, Mapping[int, Sequence[float]]
         ax.fill_between(networks, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
         each = [(k, value) for k in networks for value in by_networks[k]]
         ax.plot(*zip(*each, strict=True), ".", color=line.get_color(), alpha=0.5, markersize=4)
-    ax.set(xlabel="number of FusionNets K", ylabel=f"Spearman's correlation ({plot_text(reported.replace('_', ' '))})")
+    ax.set(xlabel="number of FusionNets K", ylabel=f"{METRICS['srcc'].label} ({plot_text(reported.replace('_', ' '))})")
     ax.set_xticks(sorted({k for by_networks in srcc.values() for k in by_networks}))
     legend_below(figure, ax)
     save(figure, path)

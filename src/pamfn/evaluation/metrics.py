@@ -1,33 +1,231 @@
-"""How well predicted scores agree with the judges'."""
+"""The table of metrics: how each is computed, resampled, averaged and shown.
+
+To add a metric, add a row to `METRICS`; results, tables and intervals have it then.
+"""
 
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
+from numpy.typing import ArrayLike, NDArray
 
-METRICS = ("srcc", "kendall", "pearson", "rl2", "mse", "mae")
+from pamfn.evaluation.average_precision import average_precision, expected_step_precision, step_precision
+
+Array = NDArray[np.float64]
+Function = Callable[[Array, Array, float], float]
+"""A metric of v videos: true (v,), predicted (v,), score_range -> number."""
+Resampled = Callable[[Array, Array, Array, float], Array]
+"""The metric in r resamples of the videos: true (v,), predicted (v,), counts (r, v), score_range -> (r,).
+
+counts: how often each resample has each video. The same numbers as `Function` gives for the resampled lists.
+"""
+
+CONSTANT = 1e-10
+"""Standard deviation, relative to the largest value, below which nothing varies."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A row of `METRICS`.
+
+    label: in words, for plots.
+    function, resampled: see the types. true, predicted and score_range are in points; for highlights, predicted is what
+        `of_video` gives for each video.
+    of_video: for highlights: labels (n,) and scores (n,) of a video's clips -> number.
+    is_correlation: nan where either side is constant, and averaged in Fisher-z space.
+    at_most_one: shown with decimals and no zero before them; anything else with significant digits.
+    higher_is_better: which epoch is the best one.
+    unit: what a number is in, or multiplied by; empty for plain numbers.
+    reference: what the files of experiments/reference call it; None where they have no figures of it.
+    chance: for highlights: how to know the value for clips in random order. `stored`: results hold it. A function: of a
+        video's numbers of clips and of highlights, the mean over all orders.
+    """
+
+    label: str
+    function: Function
+    resampled: Resampled
+    of_video: Callable[[ArrayLike, ArrayLike], float] | None = None
+    is_correlation: bool = False
+    at_most_one: bool = True
+    higher_is_better: bool = True
+    unit: str = ""
+    reference: str | None = None
+    chance: Literal["stored"] | Callable[[int, int], float] | None = None
+
+    @property
+    def predicts(self) -> Literal["score", "highlights"]:
+        """What it is a metric of, as data modules call it."""
+        return "score" if self.of_video is None else "highlights"
+
+
+def correlation(name: str) -> Function:
+    """A correlation of scipy.stats; nan where either side is constant."""
+
+    def function(true: Array, predicted: Array, score_range: float) -> float:
+        if not (np.ptp(true) > 0 and np.ptp(predicted) > 0):
+            return float("nan")
+        from scipy import stats  # slow to import, and most commands compute none
+
+        rule: Any = getattr(stats, name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", stats.NearConstantInputWarning)
+            return float(rule(true, predicted).statistic)
+
+    return function
+
+
+def resampled_spearman(true: Array, predicted: Array, counts: Array, score_range: float) -> Array:
+    """Spearman's correlation: that of the ranks within each resample."""
+    return cosine(ranks(true, counts), ranks(predicted, counts), counts)
+
+
+def resampled_pearson(true: Array, predicted: Array, counts: Array, score_range: float) -> Array:
+    """Pearson's correlation."""
+    return cosine(deviations(true, counts), deviations(predicted, counts), counts)
+
+
+def resampled_kendall(true: Array, predicted: Array, counts: Array, score_range: float) -> Array:
+    """tau-b by the signs of all pairs, as a quadratic form in the counts."""
+    sx, sy = np.sign(true[:, None] - true), np.sign(predicted[:, None] - predicted)
+    agree, untied_x, untied_y = (((counts @ form) * counts).sum(axis=-1) for form in (sx * sy, sx**2, sy**2))
+    untied = np.sqrt(untied_x * untied_y)
+    tau = np.full(len(counts), np.nan)
+    return np.divide(agree, untied, out=tau, where=untied > 0)
+
+
+def ranks(values: Array, counts: Array) -> Array:
+    """Ranks of the videos within each resample, ties averaged, less the mean rank: (r, v)."""
+    below = (values[:, None] < values) + 0.5 * (values[:, None] == values)
+    return counts @ below - counts.sum(axis=-1, keepdims=True) / 2
+
+
+def deviations(values: Array, counts: Array) -> Array:
+    """Values less their mean in each resample, zero where they do not vary: (r, v)."""
+    number = counts.sum(axis=-1, keepdims=True)
+    from_mean = values - (counts @ values)[:, None] / number
+    varies = (counts * from_mean**2).sum(axis=-1, keepdims=True) > number * (CONSTANT * np.abs(values).max()) ** 2
+    return from_mean * varies
+
+
+def cosine(dx: Array, dy: Array, counts: Array) -> Array:
+    """Correlation of deviations (r, v) -> (r,); nan where either side is constant."""
+    xy, xx, yy = (np.einsum("rv,rv,rv->r", counts, one, other) for one, other in ((dx, dy), (dx, dx), (dy, dy)))
+    rho = np.full(len(counts), np.nan)
+    np.divide(xy, np.sqrt(xx * yy), out=rho, where=(xx > 0) & (yy > 0))
+    return np.clip(rho, -1, 1)
+
+
+def mean_of(each: Callable[[Array, Array, float], Array], times: float = 1.0) -> tuple[Function, Resampled]:
+    """The mean over videos of true (v,), predicted (v,), score_range -> (v,), multiplied by `times`."""
+
+    def function(true: Array, predicted: Array, score_range: float) -> float:
+        return float(times * np.mean(each(true, predicted, score_range)))
+
+    def resampled(true: Array, predicted: Array, counts: Array, score_range: float) -> Array:
+        return counts @ (times * each(true, predicted, score_range)) / counts.sum(axis=-1)
+
+    return function, resampled
+
+
+def relative_square(true: Array, predicted: Array, score_range: float) -> Array:
+    return ((predicted - true) / score_range) ** 2
+
+
+def square(true: Array, predicted: Array, score_range: float) -> Array:
+    return (predicted - true) ** 2
+
+
+def distance(true: Array, predicted: Array, score_range: float) -> Array:
+    return np.abs(predicted - true)
+
+
+def own(true: Array, predicted: Array, score_range: float) -> Array:
+    """What each video's clips gave (`Metric.of_video`)."""
+    return predicted
+
+
+METRICS = {
+    "srcc": Metric(
+        *("Spearman's correlation", correlation("spearmanr"), resampled_spearman),
+        is_correlation=True,
+        reference="spearman",
+    ),
+    "kendall": Metric("Kendall's tau-b", correlation("kendalltau"), resampled_kendall, is_correlation=True),
+    "pearson": Metric("Pearson's correlation", correlation("pearsonr"), resampled_pearson, is_correlation=True),
+    "rl2": Metric(
+        *("relative L2 distance", *mean_of(relative_square, times=100)),
+        at_most_one=False,
+        higher_is_better=False,
+        unit="x 100",
+    ),
+    "mse": Metric(
+        *("mean squared error", *mean_of(square)),
+        at_most_one=False,
+        higher_is_better=False,
+        unit="points squared",
+    ),
+    "mae": Metric(
+        *("mean absolute error", *mean_of(distance)),
+        at_most_one=False,
+        higher_is_better=False,
+        unit="points",
+    ),
+    "map": Metric(
+        *("mean average precision", *mean_of(own)),
+        of_video=average_precision,
+        reference="mAP",
+        chance="stored",
+    ),
+    "map_step": Metric(
+        *("mean average precision by steps", *mean_of(own)),
+        of_video=step_precision,
+        chance=expected_step_precision,
+    ),
+}
+"""Metrics by name, in the order in which they are shown."""
+
+MAIN = ("srcc", "map")
+"""What epochs are chosen by and what is reported: one of scores, one of highlights."""
+
+
+def metrics_of(predicts: str) -> list[str]:
+    """Names of the metrics of `score`, or of `highlights`."""
+    return [name for name, metric in METRICS.items() if metric.predicts == predicts]
+
+
+def main_metric(names: Iterable[str]) -> str:
+    """The one of these metrics that is reported."""
+    return next(metric for metric in MAIN if metric in set(names))
 
 
 def score_metrics(true: Sequence[float], predicted: Sequence[float], score_range: float) -> dict[str, float]:
-    """Agreement of predicted with true points.
+    """Agreement of predicted with true points: every metric of scores.
 
     srcc, kendall (tau-b) and pearson in [-1, 1], nan when either side is constant; rl2, the relative L2 distance x 100:
     100 mean(((true - predicted) / score_range) ** 2), score_range being highest minus lowest true points of the whole
     data set; mse in points squared, mae in points.
     """
     y, p = np.asarray(true, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
-    error = p - y
-    correlations = dict.fromkeys(METRICS[:3], float("nan"))
-    rules: Any = zip(METRICS[:3], (stats.spearmanr, stats.kendalltau, stats.pearsonr), strict=True)
-    if np.ptp(y) > 0 and np.ptp(p) > 0:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", stats.NearConstantInputWarning)
-            correlations = {name: float(rule(y, p).statistic) for name, rule in rules}
-    return {
-        **correlations,
-        "rl2": float(100 * np.mean((error / score_range) ** 2)),
-        "mse": float(np.mean(error**2)),
-        "mae": float(np.mean(np.abs(error))),
-    }
+    return {name: METRICS[name].function(y, p, score_range) for name in metrics_of("score")}
+
+
+def video_metrics(labels: ArrayLike, scores: ArrayLike) -> dict[str, float]:
+    """Every metric of highlights for one video: labels (n,) of 0 and 1, scores (n,) of its clips."""
+    return {name: metric.of_video(labels, scores) for name, metric in METRICS.items() if metric.of_video is not None}
+
+
+def highlight_metrics(labels: Sequence[ArrayLike], scores: Sequence[ArrayLike]) -> dict[str, float]:
+    """Every metric of highlights: the mean over videos of `video_metrics`."""
+    videos = [video_metrics(*video) for video in zip(labels, scores, strict=True)]
+    return {name: float(np.mean([video[name] for video in videos])) for name in metrics_of("highlights")}
+
+
+def average(metric: str, values: ArrayLike) -> Array:
+    """Mean over the first axis: in Fisher-z space, tanh(mean(atanh(rho))), for a correlation."""
+    stacked = np.asarray(values, dtype=np.float64)
+    if not METRICS[metric].is_correlation:
+        return stacked.mean(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # atanh(1) is infinite, and tanh of that 1 again
+        return np.tanh(np.arctanh(stacked).mean(axis=0))

@@ -9,26 +9,16 @@ import numpy as np
 import pandas as pd
 
 from pamfn.evaluation.cells import NAN, Cell, Measured, undefined
-from pamfn.evaluation.highlights import METRICS as HIGHLIGHTS
-from pamfn.evaluation.protocols import main_metric
-from pamfn.evaluation.statistics import spread
+from pamfn.evaluation.intervals import spread
+from pamfn.evaluation.metrics import METRICS, main_metric
+from pamfn.evaluation.selection import INFLATION, RULES
 from pamfn.evaluation.tables import BuiltTable, number
 
 Result = Mapping[str, Any]
 Settings = dict[str, str]
 
-PROTOCOLS = {
-    "best_on_test": "best on test",
-    "last": "last",
-    "last10": "last 10",
-    "holdout": "hold-out",
-    "refit": "refit",
-}
 CHANCE = "random order"
-INFLATION = {
-    "best on test - hold-out": ("best_on_test", "holdout"),
-    "best on test - last": ("best_on_test", "last"),
-}
+DIFFERENCES = {f"{RULES[chosen].label} - {RULES[honest].label}": (chosen, honest) for chosen, honest in INFLATION}
 """What choosing on the test set adds, run by run."""
 
 SHOWN = {"protocol.select", "protocol.holdout", "protocol.refit", "model._target_", "branch._target_"}
@@ -52,7 +42,7 @@ def protocols(runs: Iterable[tuple[object, Result]], metric: str | None = None) 
 def place(group: tuple[tuple[str, str], object]) -> tuple[bool, str]:
     """Scores before highlights, real data before synthetic."""
     (source, metric), _ = group
-    return metric in HIGHLIGHTS, source
+    return METRICS[metric].predicts == "highlights", source
 
 
 def protocol_table(source: str, metric: str, results: Sequence[Result]) -> BuiltTable:
@@ -69,19 +59,21 @@ def protocol_table(source: str, metric: str, results: Sequence[Result]) -> Built
         of_row = row_cells(" | ".join(label), runs, metric)
         cells |= {(cell.row, cell.column): cell for cell in of_row}
         lines.append([*label, str(len(runs)), *chance_of(runs, metric), *(text(metric, cell) for cell in of_row)])
-    by_chance = [CHANCE] if metric == "map" else []
-    heads = ["data", "network", "modalities", "settings", "protocol", "seeds", *by_chance, *PROTOCOLS.values()]
+    by_chance = [CHANCE] if METRICS[metric].chance == "stored" else []
+    heads = ["data", "network", "modalities", "settings", "protocol", "seeds", *by_chance]
+    heads += [*(rule.label for rule in RULES.values()), *DIFFERENCES]
+    on_test = " and ".join(rule.label for rule in RULES.values() if rule.best_on == "test")
     notes = [
-        *(told for cell in cells.values() if cell.column not in INFLATION for told in warnings_of(metric, cell)),
+        *(told for cell in cells.values() if cell.column not in DIFFERENCES for told in warnings_of(metric, cell)),
         f"{metric} on the test set, mean ± standard deviation over seeds; - is not measured under that protocol.",
-        "best on test is selection on the test set; the last two columns are differences within the same run.",
+        f"{on_test} is selection on the test set; the last two columns are differences within the same run.",
         "settings: what differs between the rows of the same network on the same data.",
         *(f"{name}: {metric} of the same clips in random order." for name in by_chance),
     ]
-    of_highlights = metric in HIGHLIGHTS
+    of_highlights = METRICS[metric].predicts == "highlights"
     title = f"Protocols, {source} data{', highlights' if of_highlights else ''}"
     name = f"protocols_{source}{'_highlights' if of_highlights else ''}"
-    return BuiltTable(name, title, metric, cells, pd.DataFrame(lines, columns=[*heads, *INFLATION]), notes, [])
+    return BuiltTable(name, title, metric, cells, pd.DataFrame(lines, columns=heads), notes, [])
 
 
 def warnings_of(metric: str, cell: Cell) -> list[str]:
@@ -91,8 +83,8 @@ def warnings_of(metric: str, cell: Cell) -> list[str]:
 
 
 def chance_of(runs: Sequence[Result], metric: str) -> list[str]:
-    """The chance level of the runs' test videos, where results have one: for map."""
-    if metric != "map":
+    """The chance level of the runs' test videos, where results have one for the metric."""
+    if METRICS[metric].chance != "stored":
         return []
     levels = sorted({number(metric, result["metrics"][result["reported"]]["chance"]) for result in runs})
     return [" to ".join(dict.fromkeys((levels[0], levels[-1])))]
@@ -147,10 +139,10 @@ def protocol(result: Result) -> str:
 
 
 def row_cells(row: str, runs: Sequence[Result], metric: str) -> list[Cell]:
-    """Every protocol's number, and what choosing on the test set adds to it."""
-    numbers = {name: {r["seed"]: value_of(r, name, metric) for r in runs if name in r["metrics"]} for name in PROTOCOLS}
-    found = [cell_of(row, column, numbers[name]) for name, column in PROTOCOLS.items()]
-    for column, (chosen, honest) in INFLATION.items():
+    """Every rule's number, and what choosing on the test set adds to it."""
+    numbers = {name: {r["seed"]: value_of(r, name, metric) for r in runs if name in r["metrics"]} for name in RULES}
+    found = [cell_of(row, rule.label, numbers[name]) for name, rule in RULES.items()]
+    for column, (chosen, honest) in DIFFERENCES.items():
         both = numbers[chosen].keys() & numbers[honest].keys()
         found.append(cell_of(row, column, {s: numbers[chosen][s] - numbers[honest][s] for s in sorted(both)}))
     return found
@@ -170,5 +162,5 @@ def text(metric: str, cell: Cell) -> str:
     """`.920 ± .004`, with a sign for a difference."""
     if not cell.n:
         return "nan" if cell.values else "-"
-    mean = number(metric, cell.mean, sign="+" if cell.column in INFLATION else "")
+    mean = number(metric, cell.mean, sign="+" if cell.column in DIFFERENCES else "")
     return mean if math.isnan(cell.std) else f"{mean} ± {number(metric, cell.std)}"

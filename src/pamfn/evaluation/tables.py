@@ -9,13 +9,10 @@ import pandas as pd
 
 from pamfn.evaluation.cells import AVERAGES, Cell, Measured, Place, cells_of, ordered
 from pamfn.evaluation.costs import COST_COLUMNS, Cost
-from pamfn.evaluation.highlights import METRICS as HIGHLIGHTS
-from pamfn.evaluation.statistics import CORRELATIONS
+from pamfn.evaluation.metrics import METRICS
 
 Format = Literal["markdown", "latex", "csv", "html"]
 OUTSIDE, EQUAL, MISPRINT = "†", "=", "‡"
-REFERENCE = {"srcc": "spearman", "map": "mAP"}
-"""Metrics that the paper has figures of, and what its tables call them."""
 
 
 @dataclass(frozen=True)
@@ -172,15 +169,18 @@ def of_paper(metric: str, cell: Cell) -> str:
 def p_of(metric: str, cell: Cell) -> str:
     if math.isnan(cell.p):
         return ""
-    return "< .001" if cell.p < 0.001 else number("p", cell.p)
+    return "< .001" if cell.p < 0.001 else decimals(cell.p)
 
 
 def number(metric: str, value: float, digits: int = 3, sign: str = "") -> str:
     """What cannot be above 1 with so many decimals and no zero before them, errors with so many digits."""
-    if metric in (*CORRELATIONS, *HIGHLIGHTS, "p"):
-        text = f"{value:{sign}.{digits}f}"
-        return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
-    return f"{value:{sign}.{max(digits, 3)}g}"
+    return decimals(value, digits, sign) if METRICS[metric].at_most_one else f"{value:{sign}.{max(digits, 3)}g}"
+
+
+def decimals(value: float, digits: int = 3, sign: str = "") -> str:
+    """`.920`"""
+    text = f"{value:{sign}.{digits}f}"
+    return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
 
 
 def legend(layout: Layout, cells: Mapping[Place, Cell], paper: Mapping[Place, float]) -> list[str]:
@@ -193,7 +193,7 @@ def legend(layout: Layout, cells: Mapping[Place, Cell], paper: Mapping[Place, fl
         )
     told[0] += "; - is not run." if any(not cell.values for cell in shown) else "."
     if any(cell.values and cell.column in AVERAGES for cell in shown):
-        fisher = ", in Fisher-z space as in the paper" if layout.metric in CORRELATIONS else ""
+        fisher = ", in Fisher-z space as in the paper" if METRICS[layout.metric].is_correlation else ""
         told.append(
             f"Averages are over {' or '.join(averages_of(layout.columns))}{fisher}, of the columns' means; their "
             "standard deviation is that of the seeds' own averages."

@@ -22,7 +22,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pamfn.errors import DivergedError, InputError
-from pamfn.evaluation.protocols import best_epoch, main_metric, metrics_in
+from pamfn.evaluation.metrics import main_metric
+from pamfn.evaluation.selection import best_epoch, metrics_in
 from pamfn.store import Run, whole, write_text
 
 log = logging.getLogger(__name__)

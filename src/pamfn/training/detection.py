@@ -11,7 +11,8 @@ from torch import Tensor
 
 from pamfn.data.highlights import YouTubeHighlightsDataModule
 from pamfn.data.videos import Batch
-from pamfn.evaluation.highlights import chance, highlight_metrics
+from pamfn.evaluation.average_precision import chance
+from pamfn.evaluation.metrics import highlight_metrics
 from pamfn.models.network import BagNetwork
 from pamfn.training.recipe import Points, RecipeModule
 

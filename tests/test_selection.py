@@ -2,12 +2,23 @@
 
 import math
 from collections.abc import Sequence
+from typing import get_args
 
 import pytest
 
-from pamfn.evaluation.metrics import METRICS
-from pamfn.evaluation.protocols import at_epoch, best_epoch, summary
+from pamfn.evaluation.metrics import metrics_of
+from pamfn.evaluation.selection import (
+    RULES,
+    ReportedRule,
+    RuleName,
+    at_epoch,
+    best_epoch,
+    metrics_by_rule,
+    reported_rule,
+    weights_by_rule,
+)
 
+METRICS = metrics_of("score")
 nan = math.nan
 
 
@@ -48,7 +59,7 @@ def test_metrics_are_those_of_their_epoch():
 
 
 def test_best_and_last_are_epochs_and_last10_is_a_mean():
-    found = summary(curves([0.9, *([0.1] * 9), 0.5, 0.3]))
+    found = metrics_by_rule(curves([0.9, *([0.1] * 9), 0.5, 0.3]), "best_on_test")
     assert set(found) == {"best_on_test", "last", "last10"}
     assert (found["best_on_test"]["epoch"], found["best_on_test"]["srcc"]) == (0, 0.9)
     assert (found["last"]["epoch"], found["last"]["srcc"]) == (11, 0.3)
@@ -58,13 +69,13 @@ def test_best_and_last_are_epochs_and_last10_is_a_mean():
 
 
 def test_fewer_than_ten_epochs_are_averaged_and_counted():
-    found = summary(curves([0.2, 0.4]))["last10"]
+    found = metrics_by_rule(curves([0.2, 0.4]), "best_on_test")["last10"]
     assert found["epochs"] == 2
     assert found["srcc"] == pytest.approx(0.3)
 
 
 def test_the_holdout_chooses_the_epoch_and_the_test_set_gives_the_number():
-    found = summary(curves([0.9, 0.2, 0.4], holdout=[0.1, 0.8, 0.8]))
+    found = metrics_by_rule(curves([0.9, 0.2, 0.4], holdout=[0.1, 0.8, 0.8]), "holdout")
     assert found["holdout"]["epoch"] == 1
     assert found["holdout"]["srcc"] == 0.2
     assert found["holdout"]["holdout_srcc"] == 0.8
@@ -73,7 +84,25 @@ def test_the_holdout_chooses_the_epoch_and_the_test_set_gives_the_number():
 
 
 def test_an_undefined_last_epoch_is_not_hidden():
-    found = summary(curves([0.5, 0.4, nan], holdout=[nan, nan, nan]))
+    found = metrics_by_rule(curves([0.5, 0.4, nan], holdout=[nan, nan, nan]), "holdout")
     assert found["best_on_test"]["epoch"] == 0
     assert found["holdout"]["epoch"] == 2
     assert all(math.isnan(found[protocol]["srcc"]) for protocol in ("last", "last10", "holdout"))
+
+
+def test_a_refit_reports_its_last_epoch_and_other_runs_have_no_refit():
+    found = metrics_by_rule(curves([0.9, 0.2]), "refit")
+    assert set(found) == {"best_on_test", "last", "last10", "refit"}
+    assert (found["refit"]["epoch"], found["refit"]["srcc"]) == (1, 0.2)
+
+
+def test_a_protocol_reports_one_rule_whose_weights_are_the_selected_ones():
+    assert reported_rule("test", refit=False) == "best_on_test"
+    assert reported_rule("holdout", refit=False) == "holdout"
+    assert reported_rule("holdout", refit=True) == "refit"
+    assert weights_by_rule("holdout") == {"holdout": "selected", "last": "last"}
+
+
+def test_results_may_name_the_rules_of_the_table_and_no_others():
+    assert get_args(RuleName) == tuple(RULES)
+    assert get_args(ReportedRule) == tuple(name for name, rule in RULES.items() if rule.protocol)

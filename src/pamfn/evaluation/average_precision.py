@@ -1,11 +1,10 @@
-"""How well clips are ranked by how much of a highlight they are: average precision within each video."""
+"""Average precision of one video's ranked clips, and that of clips in random order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-METRICS = ("map", "map_step")
 RANKINGS = 100
 """Random orders that a chance level is the mean of."""
 
@@ -38,12 +37,6 @@ def step_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     if not np.isfinite(scores).all():
         return float("nan")
     return float(average_precision_score(labels, scores)) if labels.any() else 0.0
-
-
-def highlight_metrics(labels: Sequence[ArrayLike], scores: Sequence[ArrayLike]) -> dict[str, float]:
-    """`map`: mean over videos of `average_precision`; `map_step`: of `step_precision`."""
-    rules = zip(METRICS, (average_precision, step_precision), strict=True)
-    return {name: float(np.mean([rule(*video) for video in zip(labels, scores, strict=True)])) for name, rule in rules}
 
 
 def expected_step_precision(clips: int, highlights: int) -> float:
