@@ -13,7 +13,7 @@ import pytest
 from composed import SMALL, composed
 from conftest import WIDTHS, RunCli
 from pamfn import evaluate, train
-from pamfn.config import checked
+from pamfn.config import CONF, checked
 from pamfn.errors import InputError
 from pamfn.finished import locate
 from pamfn.store import write_text
@@ -239,3 +239,32 @@ def test_a_damaged_result_is_refused_with_what_to_do(refused: Ended, tmp_path: P
     said = refused(*words)
     assert said.startswith(f"error: {run.path}/result.json is damaged (")
     assert said.endswith(f"Remove the folder {run.path} and run it again.\n")
+
+
+def own(folder: Path, name: str, text: str) -> None:
+    """A file of the user's own `conf` folder, where the commands of a test start."""
+    file = folder / "conf" / f"{name}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def test_configuration_files_of_ones_own_are_found_where_the_command_starts(refused, tmp_path):
+    own(tmp_path, "data/mydata", (CONF / "data" / "fisv_tes.yaml").read_text().replace("name: fisv_tes", "name: mine"))
+    own(tmp_path, "data/streams", (CONF / "data" / "uiprmd.yaml").read_text())
+    own(tmp_path, "experiment/mine", "# @package _global_\ndefaults: [override /data: mydata]\nmodalities: [smell]\n")
+    assert refused("+experiment=mine").startswith("error: modalities: smell not among")
+    told = refused("data=streams", "features=vst_i3d_ast")
+    assert told.startswith("error: features=vst_i3d_ast: data=streams has streams of its own")
+
+
+def test_files_of_ones_own_replace_none_of_ours(refused, ended, tmp_path):
+    own(tmp_path, "train", "seed: nothing")  # of whatever else uses Hydra here
+    own(tmp_path, "recipe/official", (CONF / "recipe" / "official.yaml").read_text())
+    own(tmp_path, "data/fisv_pcs", "of something else")
+    own(tmp_path, "table/fusionnets", "table: null")
+    assert "Did you mean seed" in refused("sed=1")
+    told = f"error: {tmp_path}/conf/data/fisv_pcs.yaml: pamfn has another conf/data/fisv_pcs.yaml, which nothing"
+    assert refused("data=fisv_pcs").startswith(told)
+    assert refused("+experiment=fisv_pcs").startswith(told)
+    swept = ended("-m", "+table=fusionnets", "+experiment=fisv_tes", "seed=0")
+    assert swept.startswith(f"error: {tmp_path}/conf/table/fusionnets.yaml: pamfn has another")

@@ -8,3 +8,25 @@ if sys.argv[:1] == ["-m"]:  # `python -m pamfn...`, whose module is being looked
     from pamfn import console
 
     console.start()
+
+TYPE_CHECKING = False  # as type checkers know it, without importing typing
+if TYPE_CHECKING:
+    from pamfn.evaluate import load
+    from pamfn.models import PAMFN, ModalityBranch
+    from pamfn.tables import table
+    from pamfn.train import fit
+
+__all__ = ["PAMFN", "ModalityBranch", "__version__", "fit", "load", "table"]
+
+__version__ = "0.1.0"
+
+PLACES = {"PAMFN": "models", "ModalityBranch": "models", "fit": "train", "load": "evaluate", "table": "tables"}
+
+
+def __getattr__(name: str) -> object:
+    """The public names are imported when they are asked for, since they take torch or Hydra."""
+    if name not in PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{PLACES[name]}"), name)

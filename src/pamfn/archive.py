@@ -15,7 +15,10 @@ PATHS = {"data_dir": "data", "output_dir": "runs"}
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pamfn.archive", description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a finished run")
-    parser.add_argument("--to", type=Path, default=ARCHIVE, help=f"default: {ARCHIVE.relative_to(config.ROOT)}")
+    if config.ROOT:
+        parser.add_argument("--to", type=Path, default=ARCHIVE, help=f"default: {ARCHIVE.relative_to(config.ROOT)}")
+    else:
+        parser.add_argument("--to", type=Path, required=True, help="the folder that keeps them, for tables --runs")
     arguments = parser.parse_args()
     try:
         given = [Run(folder.resolve()) for folder in arguments.runs]

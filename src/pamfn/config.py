@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,32 @@ from pamfn.fitting import problems_of_model, problems_of_task
 from pamfn.schema import Config, problem_of_label
 from pamfn.targets import is_ours, problems_of_node, told
 
-ROOT = Path(__file__).parents[2]
-CONF = ROOT / "conf"
-EXPERIMENTS = ROOT / "experiments"
+PACKAGE = Path(__file__).parent
+
+ROOT = None if (PACKAGE / "conf").is_dir() else PACKAGE.parents[1]
+"""The top of the checkout; None in an installed package, which holds `conf/` and `experiments/` itself."""
+
+CONF = (ROOT or PACKAGE) / "conf"
+EXPERIMENTS = (ROOT or PACKAGE) / "experiments"
 PRECISIONS = ("32", "32-true", "bf16-mixed")
 OTHER_TASK = ", which methods that score whole videos need: for highlights choose model=pamfn_clips, umt_clips, ..."
+
+
+def home() -> Path:
+    """Where data and runs are unless something else is said: the checkout, or the current folder if installed."""
+    return ROOT or Path.cwd()
+
+
+def places() -> list[Path]:
+    """Folders with groups of the configuration, in Hydra's order; the last is the user's own, `conf` where they are."""
+    there = os.path.isdir("conf")  # noqa: PTH112  Path.is_dir raises where the current folder may not be searched
+    own = [Path("conf").absolute()] if there and not CONF.samefile("conf") else []
+    return [CONF, EXPERIMENTS, *own]
+
+
+def files_of(group: str) -> dict[str, Path]:
+    """{name: file} of what a group offers."""
+    return {file.stem: file for place in reversed(places()) for file in (place / group).glob("*.yaml")}
 
 
 def resolved(raw: DictConfig | Mapping[str, Any]) -> Any:
@@ -147,14 +168,38 @@ def impossible(config: Config) -> list[str]:
     return problems
 
 
+def refuse_choices(choices: Mapping[str, Any]) -> None:
+    """Checks what only the names of the chosen files tell; `choices` are Hydra's, {group: option}.
+
+    Raises:
+        InputError: when the user's own file would have to replace one of ours, or features do not go with their data.
+    """
+    refuse_same_names(choices)
+    refuse_other_features(choices)
+
+
+def refuse_same_names(choices: Mapping[str, Any]) -> None:
+    """A file of the user's that bears the name of one of ours: Hydra would take ours, and say nothing."""
+    shipped, own = places()[:2], places()[2:]
+    for group, options in choices.items():
+        for option in options if isinstance(options, Sequence) and not isinstance(options, str) else [options]:
+            name = f"{group.partition('@')[0]}/{option}.yaml"
+            for file in [place / name for place in own if (place / name).is_file()]:
+                if any((p / name).is_file() and (p / name).read_bytes() != file.read_bytes() for p in shipped):
+                    raise InputError(
+                        f"{file}: pamfn has another conf/{name}, which nothing replaces. Give yours another name, "
+                        "or start the command in another folder."
+                    )
+
+
 def refuse_other_features(choices: Mapping[str, str]) -> None:
-    """A data set whose file names its own streams has no others; `choices` are Hydra's, {group: option}.
+    """A data set whose file names its own streams has no others.
 
     Raises:
         InputError: when other features are chosen, which Hydra would put beside them.
     """
-    file = CONF / "data" / f"{choices['data']}.yaml"
-    node: Any = OmegaConf.to_container(OmegaConf.load(file)) if file.exists() else {}
+    file = files_of("data").get(choices["data"])
+    node: Any = OmegaConf.to_container(OmegaConf.load(file)) if file else {}
     if choices["features"] != "in_data" and {"override /features": "in_data"} in node.get("defaults", []):
         raise InputError(
             f"features={choices['features']}: data={choices['data']} has streams of its own "
@@ -162,19 +207,38 @@ def refuse_other_features(choices: Mapping[str, str]) -> None:
         )
 
 
-def listed(group: str, folder: Path) -> str:
+def listed(group: str) -> str:
     """A line for every file of a group: how it is chosen and the first line of its text."""
-    first = {
-        f.stem: [x for x in f.read_text().splitlines() if x.startswith("# ") and "@" not in x]
-        for f in folder.glob("*.yaml")
-    }
-    width = max(map(len, first), default=0)
-    return "\n".join(f"  +{group}={name:<{width}} {lines[0][2:]}" for name, lines in sorted(first.items()))
+    files = sorted(files_of(group).items())
+    width = max((len(name) for name, _ in files), default=0)
+    return "\n".join(f"  +{group}={name:<{width}} {title(file)}".rstrip() for name, file in files)
+
+
+def own_groups() -> str:
+    """A line for every group of the user's own folder, as Hydra lists ours; nothing where there is none."""
+    lines = []
+    for place in places()[2:]:
+        files = sorted(place.glob("*/**/*.yaml"))
+        for group in dict.fromkeys(file.parent for file in files):
+            names = ", ".join(file.stem for file in files if file.parent == group)
+            lines.append(f"{group.relative_to(place)}: {names}\n")
+    return "".join(["\nOf your own, in conf/ of the current folder:\n", *lines] if lines else [])
+
+
+def title(file: Path) -> str:
+    """The first line of a configuration file's text."""
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line[2:] for line in lines if line.startswith("# ") and "@" not in line), "")
 
 
 def table_names() -> list[str]:
     """Every table that can be swept."""
-    return sorted(f.stem for f in (EXPERIMENTS / "table").glob("*.yaml"))
+    return sorted(files_of("table"))
+
+
+def as_template(text: str) -> str:
+    """A text of `--help`, in which Hydra replaces what follows a `$`."""
+    return text.replace("$", "$$")
 
 
 def stream(index: int, *, _root_: DictConfig) -> str:
@@ -198,12 +262,14 @@ def case(value: str, cases: DictConfig, otherwise: Any) -> Any:
 def register() -> None:
     """Resolvers used in `conf/`; may be called again."""
     OmegaConf.register_new_resolver("case", case, replace=True)
-    OmegaConf.register_new_resolver("experiments", lambda: listed("experiment", CONF / "experiment"), replace=True)
-    OmegaConf.register_new_resolver("tables", lambda: listed("table", EXPERIMENTS / "table"), replace=True)
+    OmegaConf.register_new_resolver("experiments", lambda: as_template(listed("experiment")), replace=True)
+    OmegaConf.register_new_resolver("tables", lambda: as_template(listed("table")), replace=True)
+    OmegaConf.register_new_resolver("own_groups", lambda: as_template(own_groups()), replace=True)
     OmegaConf.register_new_resolver("rows", lambda *, _root_: ",".join(_root_.table.rows), replace=True)
     OmegaConf.register_new_resolver("stream", stream, replace=True)
     OmegaConf.register_new_resolver("extractor", extractor, replace=True)
-    OmegaConf.register_new_resolver("root", lambda: str(ROOT), replace=True)
+    OmegaConf.register_new_resolver("root", lambda: str(home()), replace=True)
+    OmegaConf.register_new_resolver("places", lambda: [f"file://{place}" for place in places()[1:]], replace=True)
 
 
 def let_checked_refuse(arguments: list[str], table: str = "") -> list[str]:
@@ -213,9 +279,9 @@ def let_checked_refuse(arguments: list[str], table: str = "") -> list[str]:
     """
     if any(word in ("--shell-completion", "-sc") for word in arguments):  # `install=bash` is no setting
         return arguments
-    groups = {p.name for p in (*CONF.iterdir(), *EXPERIMENTS.iterdir()) if p.is_dir()}
-    file = EXPERIMENTS / "table" / f"{table}.yaml"
-    swept = OmegaConf.load(file).hydra.sweeper.params if table and file.exists() else {}
+    groups = {p.name for place in places() for p in place.iterdir() if p.is_dir()}
+    file = files_of("table").get(table)
+    swept = OmegaConf.load(file).hydra.sweeper.params if file else {}
     spelt = {str(key).lstrip("+"): str(key) for key in swept}
     words = []
     for word in arguments:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from pamfn.config import ROOT, refuse
+from pamfn.config import home, refuse
 from pamfn.data.features import read_features, source_checksum, source_size, write_store
 from pamfn.data.folders import plain_sources, read_plain
 from pamfn.errors import InputError
@@ -112,7 +112,7 @@ def sizes(branch: dict[str, int]) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """What the command line takes."""
-    data_dir = Path(os.environ.get("PAMFN_DATA_DIR") or ROOT / "data")
+    data_dir = Path(os.environ.get("PAMFN_DATA_DIR") or home() / "data")
     top = argparse.ArgumentParser(prog="python -m pamfn.convert", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
     one = commands.add_parser(

@@ -4,13 +4,16 @@ import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pamfn import config
 from pamfn.errors import InputError
 from pamfn.evaluation.selection import weights_by_rule
 from pamfn.finished import changed_data
 from pamfn.store import Run
+
+if TYPE_CHECKING:
+    from torch import nn
 
 TOLERANCE = 1e-5
 """How far a metric may be from the stored one; the summation order of another machine changes the last digits."""
@@ -125,6 +128,21 @@ def configuration(
     if samples is not None:
         refuse_samples(samples, raw["model"].get("decoding", "argmax"))
     return config.checked(raw, trust)
+
+
+def load(run: Path | str, weights: Literal["selected", "last"] = "selected", trust: Sequence[str] = ()) -> "nn.Module":
+    """Load the network of a finished run: on the CPU, in eval mode, as it was in the reported epoch or the last.
+
+    run: its folder. trust: packages besides this one that the run's classes may come from, which runs their code.
+
+    Raises:
+        InputError: when there is no such run, it has no weights, or it names code that is not trusted.
+    """
+    from pamfn.pipeline import load_network
+
+    folder = Path(run)
+    settings = configuration(with_weights(folder), None, None, None, trust)
+    return load_network(settings, folder, weights).eval()
 
 
 def refuse_samples(samples: int, decoding: str) -> None:

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pamfn.config import ROOT
+from pamfn.config import EXPERIMENTS
 from pamfn.data.identity import present_checksums
 from pamfn.errors import InputError
 from pamfn.identity import baseline_identity, branch_identity, evaluation_identity, fingerprint, fusion_identity
@@ -15,7 +15,7 @@ from pamfn.store import Run, find
 
 log = logging.getLogger(__name__)
 
-ARCHIVE = ROOT / "experiments" / "results" / "runs"
+ARCHIVE = EXPERIMENTS / "results" / "runs"
 """Finished runs that are kept with the code, without their weights."""
 
 Kind = Literal["branch", "fusion", "missing", "baseline"]

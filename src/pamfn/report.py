@@ -171,9 +171,9 @@ def reported(answer: Answer) -> tuple[str, float | None]:
 
 
 def place(folder: Path) -> str:
-    """A run's folder as the page names it: from the repository, or its last three parts."""
-    inside = folder.is_relative_to(config.ROOT)
-    return str(folder.relative_to(config.ROOT)) if inside else "/".join(folder.parts[-3:])
+    """A run's folder as the page names it: from where runs are by default, or its last three parts."""
+    inside = folder.is_relative_to(config.home())
+    return str(folder.relative_to(config.home())) if inside else "/".join(folder.parts[-3:])
 
 
 if __name__ == "__main__":

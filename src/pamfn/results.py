@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 from torch import nn
 
+from pamfn import __version__
 from pamfn.config import ROOT
 from pamfn.data.highlights import YouTubeHighlightsDataModule
 from pamfn.data.module import ScoreDataModule
@@ -139,7 +140,7 @@ def result_of(trained: Trained, data: VideoSplits, metrics: dict[str, dict[str, 
         },
         "chosen": trained.network.chosen() if hasattr(trained.network, "chosen") else {},  # type: ignore[operator]
         "commit": COMMIT,
-        "versions": {name: version(name) for name in ("pamfn", "torch", "lightning", "numpy", "scipy")},
+        "versions": {"pamfn": __version__} | {name: version(name) for name in ("torch", "lightning", "numpy", "scipy")},
         "machine": machine(config),
         "times": {
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(trained.started)),
@@ -212,6 +213,8 @@ def flat(metrics: dict[str, dict[str, float]], reported: str) -> dict[str, float
 
 def commit() -> str | None:
     """The commit of the code, with `+` when files were changed or added since; None outside a checkout."""
+    if ROOT is None:
+        return None
     try:
         head = subprocess.run(
             ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True

@@ -21,7 +21,7 @@ from pamfn.config import (
     CONF,
     let_checked_refuse,
     parsed,
-    refuse_other_features,
+    refuse_choices,
     register,
     resolved,
     table_names,
@@ -134,7 +134,7 @@ def with_rows(table: Table, combinations: Sequence[list[str]], words: Sequence[s
             others = [word for word in overrides if word.partition("=")[0] != table.row]
             raw = compose("train", others, return_hydra_config=True)
             with suppress(InputError):  # its jobs will say so
-                refuse_other_features(raw.hydra.runtime.choices)
+                refuse_choices(raw.hydra.runtime.choices)
                 streams[values[table.column]] = list(raw.features)
     return of_streams(table, streams, asked if row_words(table, words) else ())
 
@@ -243,7 +243,7 @@ def jobs_of(table: Table, combinations: Sequence[list[str]]) -> tuple[list[Job],
 def settings_of(overrides: Sequence[str]) -> Config:
     """The configuration of one job."""
     raw = compose("train", overrides=list(overrides), return_hydra_config=True)
-    refuse_other_features(raw.hydra.runtime.choices)
+    refuse_choices(raw.hydra.runtime.choices)
     return parsed(resolved(OmegaConf.masked_copy(raw, [str(key) for key in raw if key != "hydra"])))
 
 

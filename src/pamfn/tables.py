@@ -71,6 +71,17 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         log_to_wandb(tables, arguments.name, settings)
 
 
+def table(name: str, *overrides: str) -> BuiltTable:
+    """Build a table of the paper from the finished runs of its sweep, as the command prints it.
+
+    overrides: settings of the sweep, e.g. `"+experiment=uiprmd", "seed=0"`.
+
+    Raises:
+        InputError: for an unknown table or setting, or a run that cannot be trusted.
+    """
+    return built(sweep_of(name, overrides), overrides, metric=None, select=None)
+
+
 def refuse_unread(overrides: Sequence[str]) -> None:
     """`protocols` chooses no runs: of the settings it reads where they are and where the tables are logged."""
     unread = [word for word in overrides if word.lstrip("+~").partition("=")[0].split(".")[0] not in READ]

@@ -8,13 +8,14 @@ import os
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pamfn import config, console, failures
@@ -59,19 +60,43 @@ def refuse_single_table(raw: DictConfig) -> None:
 
 def answer(raw: DictConfig) -> float:
     """Reads the run that answers the job if it is finished, trains it if not, and prints what came out."""
-    config.refuse_other_features(HydraConfig.get().runtime.choices)
+    config.refuse_choices(HydraConfig.get().runtime.choices)
     with suppress(InputError):  # `checked` says all of what is wrong
         run = finished(config.parsed(config.resolved(raw)))
         if run is not None and same_trainer(run, raw):
             return read(run)
     checked = tagged(config.checked(raw))
     run = finished(checked)
-    if run is not None:
-        return read(run)
+    return read(run) if run is not None else told(trained(checked))
+
+
+def trained(job: config.Config) -> Run:
+    """The job's run, which is trained (or gone on with)."""
     from pamfn.pipeline import quiet, run_job
 
     quiet()
-    return told(run_job(checked))
+    return run_job(job)
+
+
+def fit(*overrides: str) -> Path:
+    """Train the network that these settings ask for unless its run is finished; the folder of the run.
+
+    overrides: words of the command line of `pamfn train`, e.g. `"+experiment=demo", "logger=csv"`.
+
+    Raises:
+        InputError: when the settings or the data do not allow it.
+    """
+    config.register()
+    words = config.let_checked_refuse(list(overrides))
+    try:
+        with hydra.initialize_config_dir(str(config.CONF), version_base="1.3"):
+            raw = hydra.compose("train", words, return_hydra_config=True)
+    except HydraException as error:
+        raise InputError(str(error)) from error
+    config.refuse_choices(raw.hydra.runtime.choices)
+    refuse_single_table(raw)
+    job = config.checked(OmegaConf.masked_copy(raw, [str(key) for key in raw if key != "hydra"]))
+    return (finished(job) or trained(job)).path
 
 
 def same_trainer(run: Run, raw: DictConfig) -> bool:
