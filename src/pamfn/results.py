@@ -17,7 +17,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import WandbLogger
-from torch import nn
 
 from pamfn.config import ROOT
 from pamfn.data.highlights import YouTubeHighlightsDataModule
@@ -26,6 +25,7 @@ from pamfn.data.splits import VideoSplits
 from pamfn.errors import WriteError
 from pamfn.evaluation.figures import NAMES, plot_curves
 from pamfn.evaluation.protocols import main_metric, summary
+from pamfn.models.network import Network
 from pamfn.predictions import Predictions, plot_test, write_predictions
 from pamfn.schema import Config
 from pamfn.store import Run
@@ -46,7 +46,7 @@ class Trained:
     config: Config
     kind: str
     modalities: list[str]
-    network: nn.Module
+    network: Network
     curves: list[dict[str, float]]
     predictions: Predictions
     decisions: list[list[int]] | None
@@ -140,7 +140,7 @@ def result_of(trained: Trained, data: VideoSplits, metrics: dict[str, dict[str, 
             "total": sum(p.numel() for p in parameters),
             "trained": sum(p.numel() for p in parameters if p.requires_grad),
         },
-        "chosen": trained.network.chosen() if hasattr(trained.network, "chosen") else {},  # type: ignore[operator]
+        "chosen": trained.network.chosen(),
         "commit": COMMIT,
         "versions": {name: version(name) for name in ("pamfn", "torch", "lightning", "numpy", "scipy")},
         "machine": machine(config),
