@@ -22,6 +22,7 @@ from pamfn.data.annotations import read_scores
 from pamfn.data.features import feature_file, read_features
 from pamfn.data.videos import Batch, Crops, Videos, WholeVideos
 from pamfn.models.branch import ModalityBranch
+from pamfn.models.network import Network
 from pamfn.models.pamfn import PAMFN
 from pamfn.training.recipe import test_noise
 from pamfn.training.regression import ScoreRegression
@@ -135,12 +136,12 @@ def our_pamfn(
     return Work(network, our_optimizer(network, STAGE2), lambda features: network(features).score, mode)
 
 
-def our_optimizer(network: nn.Module, recipe: dict[str, Any]) -> torch.optim.Optimizer:
+def our_optimizer(network: Network, recipe: dict[str, Any]) -> torch.optim.Optimizer:
     """The optimiser that training uses."""
     return our_module(network, recipe).configure_optimizers()["optimizer"]
 
 
-def our_module(network: nn.Module, recipe: dict[str, Any]) -> ScoreRegression:
+def our_module(network: Network, recipe: dict[str, Any]) -> ScoreRegression:
     """The module that training uses."""
     return ScoreRegression(network, splits=[], max_score=45, seed=0, epochs=500, **recipe)
 

@@ -27,6 +27,7 @@ from pamfn.models.baselines.ms_lstm import MSLSTMOutput
 from pamfn.models.baselines.msaf import SplitAttention
 from pamfn.models.baselines.skip_lstm import SkipLSTMs
 from pamfn.models.baselines.umt import Sizes
+from pamfn.models.network import Network, SolvedNetwork
 from pamfn.schema import Config
 from pamfn.store import Run
 from pamfn.training.regression import ScoreRegression
@@ -36,7 +37,7 @@ VA = {"rgb": 1024, "audio": 768}
 UMT_SIZES: dict[str, Any] = {"d_model": 8, "heads": 2, "feed_forward": 12, "positions": 32}
 OFFICIAL_UMT: dict[str, Any] = {"decoder_layers": 1, "projected": True, "head_hidden": None}
 PAPER_UMT: dict[str, Any] = {"decoder_layers": 0, "projected": False, "head_hidden": 5}
-SMALL: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
+SMALL: dict[str, tuple[type[Network], dict[str, Any]]] = {
     "gdlt": (GDLT, {"widths": ONE, "d_model": 8, "hidden": 10, "feed_forward": 12}),
     "action_net": (ActionNet, {"widths": {"rgb": 6, "static": 4}, "d_model": 8, "hidden": 6, "head_hidden": 5}),
     "ms_lstm": (MSLSTM, {"widths": ONE, "embedding": 7, "hidden": 8, "attention_hidden": 5, "rows": 4, "reduced": 6}),
@@ -50,7 +51,7 @@ SMALL: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "umt_paper": (UMT, {"widths": TWO, **UMT_SIZES, **PAPER_UMT}),
     "svr": (PooledSVR, {"widths": TWO}),
 }
-TRAINED = [name for name, (build, _) in SMALL.items() if not hasattr(build, "solve")]
+TRAINED = [name for name, (build, _) in SMALL.items() if not issubclass(build, SolvedNetwork)]
 SETTINGS = {
     "gdlt": "model.d_model=16 model.hidden=16 model.feed_forward=16 model.dropout=0.0",
     "action_net": "model.d_model=16 model.hidden=16 model.head_dropout=0.0",
@@ -69,7 +70,7 @@ READS = {
 """Modalities of the methods that read several."""
 
 
-def network(name: str, **chosen: Any) -> nn.Module:
+def network(name: str, **chosen: Any) -> Network:
     """A small network with BatchNorm statistics that are not their defaults; the same weights every time."""
     torch.manual_seed(0)
     build, arguments = SMALL[name]
@@ -106,7 +107,7 @@ def parameters(model: nn.Module) -> int:
         (UMT, VA, 11_601_409),
     ],
 )
-def test_a_method_is_as_large_as_its_authors(build: type[nn.Module], widths: dict[str, int], total: int):
+def test_a_method_is_as_large_as_its_authors(build: type[Network], widths: dict[str, int], total: int):
     assert parameters(build(widths=widths)) == total
 
 
@@ -152,8 +153,9 @@ def test_what_padding_holds_plays_no_part_in_training(name: str):
         torch.manual_seed(2)
         output = model(features, torch.tensor(lengths))
         loss = output.score.square().sum()
-        if hasattr(model, "added_loss"):
-            loss = loss + model.added_loss(output)  # type: ignore[operator]
+        added = model.added_loss(output)
+        if added is not None:
+            loss = loss + added
         loss.backward()
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         found.append([output.score.detach(), *model.buffers(), *gradients])
@@ -166,8 +168,9 @@ def test_every_part_of_a_method_learns(name: str):
     model = network(name).train()
     output = model(videos(name, 4, 12))
     loss = (output.score - 0.5).square().sum()
-    if hasattr(model, "added_loss"):
-        loss = loss + model.added_loss(output)  # type: ignore[operator]
+    added = model.added_loss(output)
+    if added is not None:
+        loss = loss + added
     loss.backward()
     still = [n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert still == []
@@ -195,7 +198,7 @@ def test_every_part_of_a_method_learns(name: str):
         (PooledSVR, {"widths": ONE, "folds": 1}, "folds"),
     ],
 )
-def test_impossible_numbers_are_refused(build: type[nn.Module], chosen: dict[str, Any], told: str):
+def test_impossible_numbers_are_refused(build: type[Network], chosen: dict[str, Any], told: str):
     with pytest.raises(ValueError, match=told):
         build(**chosen)
 
@@ -391,7 +394,8 @@ def test_the_penalty_of_ms_lstm_is_that_of_its_definition():
         sum((float(video[:, i] @ video[:, j]) - (i == j)) ** 2 for i in range(3) for j in range(3))
         for video in attention
     ]
-    penalty = network("ms_lstm", penalty=0.5).added_loss(MSLSTMOutput(torch.zeros(2), attention))  # type: ignore[operator]
+    penalty = network("ms_lstm", penalty=0.5).added_loss(MSLSTMOutput(torch.zeros(2), attention))
+    assert penalty is not None
     assert float(penalty) == pytest.approx(0.5 * sum(squares) / 2)
 
 
@@ -400,7 +404,10 @@ def test_a_score_scale_divides_the_penalty_as_it_does_the_squared_error():
     features = videos("ms_lstm", 3, 12)
     (one, other) = (m.eval()(features) for m in (model, scaled))
     torch.testing.assert_close(one.score, 45 * other.score)
-    torch.testing.assert_close(model.added_loss(one), 45**2 * scaled.added_loss(other))  # type: ignore[operator]
+    penalty, scaled_penalty = model.added_loss(one), scaled.added_loss(other)
+    assert penalty is not None
+    assert scaled_penalty is not None
+    torch.testing.assert_close(penalty, 45**2 * scaled_penalty)
 
 
 @pytest.mark.parametrize("pool", ["mean", "max"])

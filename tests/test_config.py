@@ -267,7 +267,11 @@ def test_what_the_pipeline_gives_itself_cannot_be_set(argument: str):
         ("data.name='$x$'", "data.name: expected up to 100 letters"),
         ("features.rgb.extractor=../x", "features.rgb.extractor: expected up to 100 letters"),
         ("trainer.precision=64", "trainer.precision: found 64; networks here are trained in 32-true "),
-        ("model._target_=torch.hub.load", "model._target_: 'torch.hub.load' is a function, and no subclass of torch."),
+        ("model._target_=torch.hub.load", "model._target_: 'torch.hub.load' is a function, and no subclass of pamfn."),
+        (
+            "model._target_=torch.nn.Linear",
+            "model._target_: 'torch.nn.Linear' is a class, and no subclass of pamfn.models.Network.",
+        ),
         ("data._target_=pamfn.models.PAMFN", "data._target_: 'pamfn.models.PAMFN' is a class, and no subclass of "),
         ("trainer._target_=pamfn.models.PAMFN", "trainer._target_: 'pamfn.models.PAMFN' is a class, and no "),
         ("threads=0", "threads: input should be greater than 0, found 0."),

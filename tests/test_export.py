@@ -22,6 +22,7 @@ from pamfn.models.baselines.msaf import MSAF
 from pamfn.models.branch import ModalityBranch
 from pamfn.models.folding import folded
 from pamfn.models.late_fusion import LateFusion
+from pamfn.models.network import Network
 from pamfn.models.pamfn import PAMFN
 
 TWO = {"rgb": 6, "audio": 4}
@@ -46,7 +47,7 @@ NETWORKS = {
 }
 
 
-def network(name: str) -> nn.Module:
+def network(name: str) -> Network:
     """In evaluation mode, with norms that do something and scores that differ between videos."""
     torch.manual_seed(0)
     net = NETWORKS[name]()
@@ -59,7 +60,7 @@ def network(name: str) -> nn.Module:
     return net.eval()
 
 
-def widths(net: nn.Module) -> dict[str, int]:
+def widths(net: Network) -> dict[str, int]:
     return {"rgb": 6} if isinstance(net, GDLT | ModalityBranch) else TWO
 
 
@@ -83,7 +84,7 @@ def test_a_folded_network_computes_the_same(name):
 @pytest.mark.parametrize("name", ["branch", "as released", "per segment", "gdlt"])
 def test_an_exported_network_scores_any_length_and_batch_as_the_network_does(tmp_path, name):
     net = network(name)
-    unit = None if getattr(net, "per_segment", False) else 25.0
+    unit = None if net.per_segment else 25.0
     file = tmp_path / "model.onnx"
     exported(net, widths(net), unit).save(file, external_data=False)
     found = compare(file, net, [video(widths(net), t) for t in (4, 5, 6, 7, 18, 33, 60, 11, 5)], unit)
@@ -101,8 +102,8 @@ def test_a_network_that_walks_a_video_in_a_loop_is_refused():
 
 
 def test_a_network_of_ones_own_that_cannot_be_exported_is_refused_with_its_name():
-    class Loop(nn.Module):
-        def forward(self, features, lengths):
+    class Loop(Network):
+        def forward(self, features, lengths=None):
             raise RuntimeError("one step after the other")
 
     with pytest.raises(InputError, match="cannot export Loop: one step after the other"):

@@ -27,6 +27,7 @@ from pamfn.evaluation.average_precision import average_precision, chance, expect
 from pamfn.evaluation.metrics import highlight_metrics
 from pamfn.models import PAMFN, LateFusion, ModalityBranch
 from pamfn.models.baselines import UMT, JointVA, MiniNet
+from pamfn.models.network import BagNetwork, Network
 from pamfn.pipeline import Pipeline, data_module, load_network, run_job
 from pamfn.predict import predict
 from pamfn.predictions import shown
@@ -103,7 +104,7 @@ def branches(**arguments: Any) -> dict[str, ModalityBranch]:
     return {m: ModalityBranch(width=width, **sizes) for m, width in WIDTHS.items()}
 
 
-def network(name: str) -> nn.Module:
+def network(name: str) -> Network:
     torch.manual_seed(0)
     two = {m: WIDTHS[m] for m in ("rgb", "audio")}
     built = {
@@ -202,7 +203,7 @@ def test_umt_on_clips_is_as_large_as_its_authors():
 
 
 def test_the_loss_of_a_batch_is_the_mean_over_its_videos():
-    module = HighlightDetection(nn.Identity(), splits=[], seed=0, epochs=1)
+    module = HighlightDetection(network("branch"), splits=[], seed=0, epochs=1)
     logits, labels = torch.randn(3, 9), (torch.rand(3, 9) > 0.5).float()
 
     def loss(score: Tensor, target: Tensor, lengths: Tensor | None) -> Tensor:
@@ -214,10 +215,11 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_videos():
 
 def test_bags_are_ranked_by_their_best_clips():
     model = network("mini_net")
+    assert isinstance(model, BagNetwork)
     score = torch.tensor([[4.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
     even = torch.zeros(2, 2, dtype=torch.float64)
     best = score.softmax(dim=1).amax(dim=1)
-    loss = model.bag_loss(SimpleNamespace(score=score, bag=even), torch.tensor([1.0, 0.0]))  # type: ignore[operator]
+    loss = model.bag_loss(SimpleNamespace(score=score, bag=even), torch.tensor([1.0, 0.0]))
     assert float(loss) == pytest.approx(np.log(2) + 1 - float(best[0] - best[1]))
 
 
@@ -375,7 +377,7 @@ def test_clips_are_ranked_by_logits_where_their_probabilities_are_equal():
     points = torch.zeros(1)
     videos = Videos(["v"], {}, one, one + 3, points, points, one, torch.tensor([0.0, 0.0, 1.0]))
     data: Any = SimpleNamespace(splits={"test": videos})
-    module = HighlightDetection(nn.Identity(), splits=["test"], seed=0, epochs=1)
+    module = HighlightDetection(network("branch"), splits=["test"], seed=0, epochs=1)
     logits = torch.tensor([[17.0, 17.5, 18.0]])
     assert len(logits.sigmoid().unique()) == 1
     module.predictions["test"] = [(torch.tensor([0]), logits, torch.zeros(1, 3))]

@@ -58,7 +58,8 @@ def refusal(command: str, run: Path) -> str:
 def planted(folder: Path) -> str:
     """A module that leaves a mark when it is imported."""
     (folder / "planted.py").write_text(
-        f"open({str(folder / 'ran')!r}, 'w').close()\nimport torch\nclass Net(torch.nn.Linear): pass\n"
+        f"open({str(folder / 'ran')!r}, 'w').close()\n"
+        "from pamfn.models import Network\nclass Net(Network):\n    def __init__(self, *, branches): pass\n"
     )
     return "planted.Net"
 
@@ -86,8 +87,8 @@ def test_a_run_folder_runs_no_code_of_others(
 @pytest.mark.parametrize(
     "name",
     [
-        *("torch.hub.load", "os.system", "torch.nn.Linear", "pamfn.pipeline.nn.Linear", "pamfn.pipeline.L.Trainer"),
-        *("pamfn.evaluate.main", "pamfn.data.pickles.pickle.loads", "a:b", "__import__", "", "pamfn..x"),
+        *("torch.hub.load", "os.system", "torch.nn.Linear", "pamfn.models.branch.nn.Linear", "a:b", "__import__"),
+        *("pamfn.pipeline.L.Trainer", "pamfn.evaluate.main", "pamfn.data.pickles.pickle.loads", "", "pamfn..x"),
     ],
 )
 def test_only_networks_of_this_package_are_built_from_a_run_folder(copied: Path, name: str):

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pamfn.data.module import ScoreDataModule
 from pamfn.data.videos import Batch, WholeVideos
 from pamfn.errors import InputError
 from pamfn.evaluate import configuration
+from pamfn.models.pamfn import PAMFN
 from pamfn.models.stage import StageOutput
 from pamfn.pipeline import data_module, load_network, refuse_no_split
 from pamfn.store import Run
@@ -133,7 +134,7 @@ def explain(folder: Path, split: str = "test", data_dir: str | None = None, trus
         raise InputError(f"{folder} finds highlights: `python -m pamfn.predict` draws their scores over time.")
     refuse_no_split(data, split)
     network = load_network(settings, folder).eval()
-    if not hasattr(network, "num_fusion_nets"):
+    if not isinstance(network, PAMFN):
         raise InputError(f"{folder}: {type(network).__name__} has no stages whose decisions could be shown.")
     videos = data.splits[split]
     explained: dict[int, Video] = {}
@@ -147,7 +148,7 @@ def explain(folder: Path, split: str = "test", data_dir: str | None = None, trus
         seed=settings.seed,
         split=split,
         modalities=list(videos.packed),
-        networks=int(network.num_fusion_nets),  # type: ignore[arg-type]
+        networks=network.num_fusion_nets,
         videos=[explained[i] for i in sorted(explained)],
     )
 
@@ -174,14 +175,14 @@ def has_weights(folder: Path) -> bool:
 
 
 @torch.inference_mode()
-def on_batch(network: nn.Module, batch: Batch) -> list[tuple[int, list[Stage], float]]:
+def on_batch(network: PAMFN, batch: Batch) -> list[tuple[int, list[Stage], float]]:
     """Position in the split, stages and score of every video of a batch, padding left out."""
     output = network(batch.features, batch.lengths)
     segments = next(iter(batch.features.values())).shape[1]
     lengths = [segments] * len(batch.videos) if batch.lengths is None else batch.lengths.tolist()
     rows = []
     for row, (video, length) in enumerate(zip(batch.videos.tolist(), lengths, strict=True)):
-        steps = network.stage_lengths(length)  # type: ignore[operator]
+        steps = network.stage_lengths(length)
         stages = [stage_of(out, row, t) for out, t in zip(output.stages, steps, strict=True)]
         rows.append((video, stages, float(output.score[row])))
     return rows

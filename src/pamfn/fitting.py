@@ -9,6 +9,8 @@ from pamfn.targets import target
 
 def problems_of_model(plain: Any) -> list[str]:
     """A model on branches needs their node; one without them a recipe, unless it can be solved."""
+    from pamfn.models.network import SolvedNetwork  # here, since it brings torch
+
     model = plain.get("model") if isinstance(plain, dict) else None
     try:
         found = target(model or {}, "model")
@@ -21,7 +23,7 @@ def problems_of_model(plain: Any) -> list[str]:
     if "widths" in takes and has_branch:
         return ["model.branch: no such setting; this model has no branches."]
     recipe = plain.get("recipe")
-    trained = "widths" in takes and not hasattr(found, "solve")
+    trained = "widths" in takes and not issubclass(found, SolvedNetwork)
     if trained and isinstance(recipe, dict) and recipe.get("baseline") is None:
         return ["recipe.baseline: missing; choose one, e.g. recipe/baseline=gdlt."]
     return []
@@ -29,10 +31,12 @@ def problems_of_model(plain: Any) -> list[str]:
 
 def problems_of_task(plain: Any) -> list[str]:
     """A network that scores videos cannot find highlights, nor the other way round."""
+    from pamfn.models.network import BagNetwork
+
     try:
         data, model, recipe = plain["data"], plain["model"], plain["recipe"]
         network = target(model, "model")
-        highlights = target(data, "data").predicts == "highlights"  # type: ignore[attr-defined]
+        highlights = target(data, "data").predicts == "highlights"
         branch = model.get("branch") or {}
         stages = [name for name in (("branch", "fusion") if branch else ("baseline",)) if recipe.get(name)]
         single = [name for name in stages if recipe[name]["batch_size"] == 1]
@@ -40,7 +44,7 @@ def problems_of_task(plain: Any) -> list[str]:
     except (InputError, AttributeError, KeyError, TypeError):
         return []  # told elsewhere
     name = data.get("name")
-    per_segment = model.get("per_segment") or branch.get("per_segment") or getattr(network, "per_segment", False)
+    per_segment = model.get("per_segment") or branch.get("per_segment") or network.per_segment
     if highlights and not per_segment:
         return [f"model: scores whole videos, and {name} wants its clips scored: choose e.g. model=pamfn_clips."]
     if not highlights:
@@ -48,8 +52,8 @@ def problems_of_task(plain: Any) -> list[str]:
         alone = "1 cannot be trained with BatchNorm over videos: choose 2 or more."
         return [*(told if per_segment else []), *(f"recipe.{stage}.batch_size: {alone}" for stage in single)]
     problems = [f"recipe.{stage}.crop: clips are not cropped: choose null." for stage in cropped]
-    if hasattr(network, "bag_loss") != bool(data.get("bags")):
-        weak = hasattr(network, "bag_loss")
+    weak = issubclass(network, BagNetwork)
+    if weak != bool(data.get("bags")):
         told = "this model learns from bags: choose e.g. 60." if weak else "this model learns from clips: leave it out."
         problems.append(f"data.bags: {told}")
     return problems

@@ -25,17 +25,17 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import nn
 
 from pamfn.data.splits import VideoSplits
 from pamfn.data.videos import WholeVideos
 from pamfn.errors import InputError, TerminatedError
 from pamfn.files import regular
 from pamfn.finished import Kind, locate, refuse_changed_data, wanted
+from pamfn.models.network import Network, SolvedNetwork
 from pamfn.results import Trained, data_files, predictions_of, record_missing, record_result
 from pamfn.schema import BaselineRecipe, Config, StageRecipe
 from pamfn.store import Run, cannot_write
-from pamfn.targets import build, target
+from pamfn.targets import build
 from pamfn.training.callbacks import OwnSigterm, Progress, Record, ResumeFile, ResumePoint, write_weights
 from pamfn.training.decisions import decision_counts
 from pamfn.training.latency import inference_ms
@@ -53,7 +53,7 @@ def data_module(config: Config) -> VideoSplits:
         features={m: s.model_dump() for m, s in config.streams.items()},
         data_dir=config.paths.data_dir,
         holdout=0.0 if config.protocol.refit else config.protocol.holdout,
-        min_segments=min_segments(config),
+        min_segments=sketch(config, *wanted(config)).min_segments,
         seed=config.seed,
     )
     crop = config.recipe.baseline.crop if config.is_baseline and config.recipe.baseline else None
@@ -79,18 +79,9 @@ def refuse_other_videos(run: Run, result: dict[str, Any], data: VideoSplits) -> 
         )
 
 
-def min_segments(config: Config) -> int:
-    """The shortest video that the network can take."""
-    if config.is_baseline:
-        return getattr(target(config.model, "model"), "min_segments", 1)
-    branch = config.model["branch"]
-    # per segment: BatchNorm has nothing to normalise in a batch that is a single segment
-    return 2 if branch.get("per_segment") else 2 ** (branch.get("num_stages", 1) - 1)
-
-
 def build_network(
     config: Config, kind: Kind, modalities: Sequence[str], branches: Mapping[str, Path] | None = None
-) -> nn.Module:
+) -> Network:
     """An untrained network: a method, a branch, or the fused one on untrained or on the given run folders' branches."""
     if kind == "baseline":
         return build(config.model, widths={m: config.features[m].width for m in modalities})
@@ -102,7 +93,7 @@ def build_network(
     return build(config.model, branches=built)
 
 
-def load_weights(network: nn.Module, file: Path) -> None:
+def load_weights(network: Network, file: Path) -> None:
     """Gives a network the weights of a file.
 
     Raises:
@@ -112,7 +103,7 @@ def load_weights(network: nn.Module, file: Path) -> None:
     network.load_state_dict(load_file(file))
 
 
-def refuse_other_weights(network: nn.Module, file: Path) -> None:
+def refuse_other_weights(network: Network, file: Path) -> None:
     """Refuses a file of weights whose names and shapes are not those of a network, which may be on the meta device."""
     own = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
     try:
@@ -128,7 +119,7 @@ def refuse_other_weights(network: nn.Module, file: Path) -> None:
         raise InputError(f"{file} is of another network ({told}). Bring back the run's own, or train it again.")
 
 
-def load_network(config: Config, folder: Path, weights: str = "selected") -> nn.Module:
+def load_network(config: Config, folder: Path, weights: str = "selected") -> Network:
     """The network of a finished run, with its `selected` or `last` weights.
 
     Nothing as large as the settings say is made before a file of that size was found.
@@ -141,7 +132,7 @@ def load_network(config: Config, folder: Path, weights: str = "selected") -> nn.
     return network
 
 
-def sketch(config: Config, kind: Kind, modalities: Sequence[str]) -> nn.Module:
+def sketch(config: Config, kind: Kind, modalities: Sequence[str]) -> Network:
     """The network on the meta device, without any memory of its own.
 
     Raises:
@@ -158,24 +149,23 @@ def sketch(config: Config, kind: Kind, modalities: Sequence[str]) -> nn.Module:
 
 def check_buildable(config: Config, kind: Kind, modalities: Sequence[str]) -> None:
     """Refuses numbers that the network or the trainer cannot be built with, before any data is read."""
-    recipe, shortest = getattr(config.recipe, kind), min_segments(config)
+    recipe, network = getattr(config.recipe, kind), sketch(config, kind, modalities)
     refuse_early_drops(recipe)
     own = getattr(recipe, "crop", None)
     crop = config.data.get("crop") if own is None else own
-    if crop is not None and crop < shortest:
+    if crop is not None and crop < network.min_segments:
         place_of_crop = "data.crop" if own is None else f"recipe.{kind}.crop"
-        raise InputError(f"{place_of_crop}: the network needs {shortest} segments or more, not {crop}.")
-    network = sketch(config, kind, modalities)
+        raise InputError(f"{place_of_crop}: the network needs {network.min_segments} segments or more, not {crop}.")
     refuse_large(network)
     trainer_of(config, logger=False)
-    if getattr(recipe, "head_lr_scale", 1.0) != 1.0 and not hasattr(network, "head_parameters"):
+    if getattr(recipe, "head_lr_scale", 1.0) != 1.0 and not network.head_parameters():
         raise InputError(
             f"recipe.{kind}.head_lr_scale: all of this network learns at one rate, not its head at "
             f"{recipe.head_lr_scale} times the others'. Leave it at 1.0."
         )
 
 
-def refuse_large(network: nn.Module) -> None:
+def refuse_large(network: Network) -> None:
     """Weights that would not fit in this machine's memory, with gradients and an optimiser's two averages of them."""
     numbers = sum(p.numel() for p in network.parameters())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -366,7 +356,7 @@ class Training:
 
 
 def conclude(
-    run: Run, training: Training, data: VideoSplits, network: nn.Module, trainer: L.Trainer, logger: WandbLogger | None
+    run: Run, training: Training, data: VideoSplits, network: Network, trainer: L.Trainer, logger: WandbLogger | None
 ) -> None:
     """Scores the stored weights with the network, which is given them, and writes everything but the weights."""
     training.record.write()
@@ -405,10 +395,11 @@ def solve(config: Config, run: Run, data: VideoSplits) -> None:
     """
     started, modalities = time.time(), list(data.splits["train"].packed)
     network = build_network(config, "baseline", modalities)
+    assert isinstance(network, SolvedNetwork)  # `problems_of_model` refuses any other without a recipe
     train = list(WholeVideos(data.splits["train"], batch_size=data.test_batch_size))
-    pooled = torch.cat([network.pooled(batch.features, batch.lengths) for batch in train])  # type: ignore[operator]
+    pooled = torch.cat([network.pooled(batch.features, batch.lengths) for batch in train])
     try:
-        network.solve(pooled, torch.cat([batch.target for batch in train]), config.seed)  # type: ignore[operator]
+        network.solve(pooled, torch.cat([batch.target for batch in train]), config.seed)
     except ValueError as error:
         raise InputError(f"model: cannot be fitted: {error}.") from error
     module = module_for(data, network, seed=config.seed, epochs=1)

@@ -17,7 +17,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import WandbLogger
-from torch import nn
 
 from pamfn import __version__
 from pamfn.config import ROOT
@@ -28,6 +27,7 @@ from pamfn.errors import WriteError
 from pamfn.evaluation.figures import plot_curves
 from pamfn.evaluation.metrics import METRICS, main_metric
 from pamfn.evaluation.selection import RULES, metrics_by_rule, reported_rule, weights_by_rule
+from pamfn.models.network import Network
 from pamfn.predictions import Predictions, plot_test, write_predictions
 from pamfn.schema import Config
 from pamfn.store import Run
@@ -48,7 +48,7 @@ class Trained:
     config: Config
     kind: str
     modalities: list[str]
-    network: nn.Module
+    network: Network
     curves: list[dict[str, float]]
     predictions: Predictions
     decisions: list[list[int]] | None
@@ -138,7 +138,7 @@ def result_of(trained: Trained, data: VideoSplits, metrics: dict[str, dict[str, 
             "total": sum(p.numel() for p in parameters),
             "trained": sum(p.numel() for p in parameters if p.requires_grad),
         },
-        "chosen": trained.network.chosen() if hasattr(trained.network, "chosen") else {},  # type: ignore[operator]
+        "chosen": trained.network.chosen(),
         "commit": COMMIT,
         "versions": {"pamfn": __version__} | {name: version(name) for name in ("torch", "lightning", "numpy", "scipy")},
         "machine": machine(config),

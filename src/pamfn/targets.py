@@ -34,8 +34,8 @@ The pipeline gives others itself; the rest would change the numbers and no name 
 
 BASES = {
     "data": "pamfn.data.splits.VideoSplits",
-    "model": "torch.nn.Module",
-    "model.branch": "torch.nn.Module",
+    "model": "pamfn.models.Network",
+    "model.branch": "pamfn.models.Network",
     "trainer": "lightning.Trainer",
 }
 """What a class must be a subclass of at each place of the configuration."""
@@ -56,7 +56,7 @@ def package_of(name: str) -> str:
     return name.partition(".")[0]
 
 
-def target(node: Mapping[str, Any], place: str, trusted: Collection[str] | None = None) -> Callable[..., Any]:
+def target(node: Mapping[str, Any], place: str, trusted: Collection[str] | None = None) -> type[Any]:
     """The class a node names, which is one of the right base.
 
     trusted: packages besides this one that it may come from; None for any. Nothing of another is imported.
