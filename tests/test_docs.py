@@ -17,7 +17,13 @@ from conftest import UIPRMD_WIDTHS, WIDTHS
 from small_clips import write_clips
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = (
+    *("README.md", "docs/README.md", "docs/data.md", "docs/configuration.md", "docs/running.md", "docs/tables.md"),
+    *("docs/highlights.md", "docs/export.md", "docs/results.md", "docs/performance.md"),
+    *("docs/methods.md", "docs/paper-vs-code.md", "docs/extending.md"),
+)
+"""In an order in which their commands work."""
+TEXT = {page: (ROOT / page).read_text() for page in PAGES}
 SMALL = (
     "model.branch.d_model=8 model.branch.hidden=8 model.branch.num_stages=1 model.num_fusion_nets=2 data.crop=8 "
     "recipe.branch.epochs=1 recipe.fusion.epochs=1 trainer.accelerator=cpu"
@@ -29,10 +35,11 @@ METHOD = (
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    found = (re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL) for text in TEXT.values())
+    return [block for of_page in found for block in of_page]
 
 
-COMMANDS = [line for block in blocks("bash") for line in block.splitlines()]
+COMMANDS = list(dict.fromkeys(line for block in blocks("bash") for line in block.splitlines()))
 
 
 def widths(streams: Mapping[str, int]) -> str:
@@ -60,7 +67,7 @@ def made_small_on_clips(command: str) -> str:
     return f"{command} {SMALL.replace('data.crop=8 ', '')} logger=csv"
 
 
-def test_the_commands_of_the_readme_run_one_after_another(tmp_path: Path, tiny_data: Path):
+def test_the_commands_of_readme_and_docs_run_one_after_another(tmp_path: Path, tiny_data: Path):
     shutil.copytree(tiny_data, tmp_path / "data")
     write_clips(tmp_path / "data")
     torch.save(ReferencePAMFN(widths=WIDTHS, num_fusion_nets=2, d_model=8).state_dict(), tmp_path / "PAMFN.pth")
@@ -89,21 +96,34 @@ def expanded(word: str, folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.glob(word)) if "*" in word else [word]
 
 
-def test_the_readme_shows_commands_of_every_kind():
+def test_readme_and_docs_show_commands_of_every_kind():
     kinds = {" ".join(command.split()[: 1 if command.startswith("make") else 3]) for command in COMMANDS}
     names = ("train", "evaluate", "convert", "tables", "figures", "report", "archive", "predict", "export")
     assert kinds == {"make", *(f"python -m pamfn.{name}" for name in names)}
 
 
-def test_the_readme_shows_a_data_set_as_it_is():
-    (shown,) = blocks("yaml")
-    assert OmegaConf.create(shown) == OmegaConf.load(ROOT / "conf/data/uiprmd.yaml")
+def test_a_data_set_is_shown_as_it_is():
+    shown = [block for block in blocks("yaml") if "name: uiprmd" in block]
+    assert shown
+    assert all(OmegaConf.create(block) == OmegaConf.load(ROOT / "conf/data/uiprmd.yaml") for block in shown)
+
+
+def test_every_page_is_read_here():
+    assert {*PAGES} == {"README.md", *(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))}
+
+
+def anchors(text: str) -> set[str]:
+    """Of a page's headings, as they are linked to."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_links_between_documents_lead_somewhere():
-    for name in ("README.md", "NOTES.md"):
-        for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text()):
-            assert (ROOT / link).exists(), f"{name} points to {link}"
+    for page, text in {**TEXT, "NOTES.md": (ROOT / "NOTES.md").read_text()}.items():
+        for link, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]+))?\)", text):
+            target = ((ROOT / page).parent / link) if link else ROOT / page
+            assert target.exists(), f"{page} points to {link}"
+            assert not anchor or anchor in anchors(target.read_text()), f"{page} points to {link}#{anchor}"
 
 
 def test_make_help_lists_every_target():
