@@ -163,7 +163,8 @@ def test_a_stored_null_is_another_number_than_one_computed_now(
 ):
     stored = {"srcc": None, "pearson": None, "mse": 1.0, "mae": 1.0}
     now = {"srcc": 0.5, "pearson": math.nan, "mse": math.nan, "mae": 1.0, "new": 1.0}
-    result = {"name": "fisv_tes", "modalities": ["rgb"], "seed": 0, "reported": "last", "metrics": {"last": stored}}
+    result = {"name": "fisv_tes", "modalities": ["rgb"], "seed": 0, "reported": "holdout"}
+    result["metrics"] = {"holdout": stored}
     monkeypatch.setattr(evaluate, "with_weights", lambda run: result)
     monkeypatch.setattr(evaluate, "configuration", lambda *_: None)
     monkeypatch.setattr(evaluate, "rescored", lambda *_: now)
