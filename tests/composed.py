@@ -6,6 +6,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from pamfn import config
+from pamfn.schema import Config
 
 SMALL = (
     "data=synthetic",
@@ -28,7 +29,7 @@ def composed(*overrides: str) -> DictConfig:
         return compose("train", overrides=list(overrides))
 
 
-def small(folder: Path, *overrides: str) -> config.Config:
+def small(folder: Path, *overrides: str) -> Config:
     """Both stages on a small synthetic data set; data and runs below `folder`."""
     paths = (f"paths.data_dir={folder / 'data'}", f"paths.output_dir={folder / 'runs'}")
     return config.checked(composed(*SMALL, *paths, *overrides))

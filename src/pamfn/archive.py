@@ -23,7 +23,7 @@ def main() -> None:
     try:
         given = [Run(folder.resolve()) for folder in arguments.runs]
         ended = [run for run in given if not in_training(run)]
-        runs = [checked(run) for run in ended or given]
+        runs = [complete(run) for run in ended or given]
         for run in runs:
             archive(run, arguments.to)
     except InputError as error:
@@ -40,7 +40,7 @@ def in_training(run: Run) -> bool:
     return begun and not run.file("result.json").exists()
 
 
-def checked(run: Run) -> Run:
+def complete(run: Run) -> Run:
     """The run, if all that is kept of it is there.
 
     Raises:
@@ -58,7 +58,7 @@ def archive(run: Run, to: Path = ARCHIVE) -> Run:
     Raises:
         InputError: when the run is not finished or its result cannot be trusted.
     """
-    result = checked(run).result()
+    result = complete(run).result()
     assert result is not None
     copy = Run(to / result["kind"] / run.path.name)
     write_text(copy.file("predictions.csv"), run.file("predictions.csv").read_text(encoding="utf-8"))

@@ -10,6 +10,7 @@ from pamfn import config
 from pamfn.errors import InputError
 from pamfn.evaluation.selection import weights_by_rule
 from pamfn.finished import changed_data
+from pamfn.schema import Config
 from pamfn.store import Run
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def with_weights(folder: Path) -> dict[str, Any]:
 
 def configuration(
     result: dict[str, Any], data_dir: str | None, decoding: str | None, samples: int | None, trust: Sequence[str] = ()
-) -> config.Config:
+) -> Config:
     """The run's own configuration, with what was asked to be different.
 
     trust: packages besides this one that the run's classes may come from.
@@ -155,7 +156,7 @@ def refuse_samples(samples: int, decoding: str) -> None:
         )
 
 
-def rescored(settings: config.Config, folder: Path, split: str, weights: str) -> dict[str, float]:
+def rescored(settings: Config, folder: Path, split: str, weights: str) -> dict[str, float]:
     """Metrics of a split under stored weights."""
     import torch
 

@@ -74,7 +74,7 @@ def foreseen(error: Exception, words: Sequence[str]) -> InputError:
     return InputError(f"{said}.{told} PAMFN_TRACEBACK=1 shows where in the code it was noticed.")
 
 
-def told() -> int:
+def list_failed() -> int:
     """Names the jobs of the sweep that failed; how many."""
     logs = sorted(Path(os.environ[FOLDER]).glob("*.log")) if FOLDER in os.environ else []
     if logs:

@@ -22,6 +22,7 @@ from pamfn import config, console, failures
 from pamfn.errors import InputError, TerminatedError
 from pamfn.evaluation.metrics import main_metric
 from pamfn.finished import finished
+from pamfn.schema import Config
 from pamfn.store import Run
 from pamfn.summary import summary_of
 
@@ -40,7 +41,7 @@ def job(raw: DictConfig) -> float:
     try:
         if single:
             refuse_single_table(raw)
-        return answer(raw)
+        return run_or_load(raw)
     except TerminatedError as error:
         config.refuse(error)
     except BrokenPipeError as error:
@@ -58,19 +59,19 @@ def refuse_single_table(raw: DictConfig) -> None:
         raise InputError(f"table={raw.table.name} is a sweep of many runs: add -m (and --dry to only list them).")
 
 
-def answer(raw: DictConfig) -> float:
+def run_or_load(raw: DictConfig) -> float:
     """Reads the run that answers the job if it is finished, trains it if not, and prints what came out."""
     config.refuse_choices(HydraConfig.get().runtime.choices)
     with suppress(InputError):  # `checked` says all of what is wrong
         run = finished(config.parsed(config.resolved(raw)))
         if run is not None and same_trainer(run, raw):
             return read(run)
-    checked = tagged(config.checked(raw))
-    run = finished(checked)
-    return read(run) if run is not None else told(trained(checked))
+    settings = tagged(config.checked(raw))
+    run = finished(settings)
+    return read(run) if run is not None else print_summary(trained(settings))
 
 
-def trained(job: config.Config) -> Run:
+def trained(job: Config) -> Run:
     """The job's run, which is trained (or gone on with)."""
     from pamfn.pipeline import quiet, run_job
 
@@ -108,10 +109,10 @@ def same_trainer(run: Run, raw: DictConfig) -> bool:
 def read(run: Run) -> float:
     run.tidy()
     console.say(f"read from {run.path}")
-    return told(run)
+    return print_summary(run)
 
 
-def tagged(job: config.Config) -> config.Config:
+def tagged(job: Config) -> Config:
     """With its row and column of the table as W&B tags; a column whose data a word replaced is called by the data."""
     if job.table is None:
         return job
@@ -125,7 +126,7 @@ def tagged(job: config.Config) -> config.Config:
     return job.model_copy(update={"logger": job.logger.model_copy(update={"tags": [*job.logger.tags, *place]})})
 
 
-def told(run: Run) -> float:
+def print_summary(run: Run) -> float:
     """Prints the run's summary; its reported number."""
     result = run.finished()
     console.say(summary_of(run, result))
@@ -187,7 +188,7 @@ def main() -> None:
         run_jobs(words)
     except InputError as error:
         config.refuse(error)
-    if failures.told():
+    if failures.list_failed():
         raise SystemExit(1)
     return None
 
