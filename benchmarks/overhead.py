@@ -14,7 +14,8 @@ from hydra import compose, initialize_config_dir
 
 from benchmarks import workloads as w
 from benchmarks.devices import seconds
-from pamfn import config, pipeline
+from pamfn import pipeline
+from pamfn.config import CONF, checked, register
 from pamfn.data.videos import Crops, WholeVideos
 from pamfn.models.pamfn import PAMFN
 
@@ -89,9 +90,9 @@ def job(folder: Path, *, epochs: int) -> config.Config:
     overrides = ["+experiment=fisv_tes", "recipe=official", "protocol=paper", "model.decoding=argmax", "logger=wandb"]
     overrides += [f"recipe.{stage}.epochs={epochs}" for stage in ("branch", "fusion")]
     overrides += [f"paths.data_dir={folder / 'data'}", f"paths.output_dir={folder / 'runs'}", "trainer.accelerator=cpu"]
-    config.register()
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
-        return config.checked(compose("train", overrides=overrides))
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return checked(compose("train", overrides=overrides))
 
 
 def write_fisv(data_dir: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from pamfn import config
+from pamfn.config import CONF, checked, register
 from pamfn.schema import Config
 
 SMALL = (
@@ -24,12 +24,12 @@ SMALL = (
 
 def composed(*overrides: str) -> DictConfig:
     """The configuration as Hydra composes it."""
-    config.register()
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", overrides=list(overrides))
 
 
 def small(folder: Path, *overrides: str) -> Config:
     """Both stages on a small synthetic data set; data and runs below `folder`."""
     paths = (f"paths.data_dir={folder / 'data'}", f"paths.output_dir={folder / 'runs'}")
-    return config.checked(composed(*SMALL, *paths, *overrides))
+    return checked(composed(*SMALL, *paths, *overrides))

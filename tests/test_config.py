@@ -9,8 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from composed import composed
-from pamfn import config
-from pamfn.config import CONF, checked, let_checked_refuse
+from pamfn.config import CONF, checked, let_checked_refuse, listed, parsed
 from pamfn.errors import InputError
 from pamfn.finished import ARCHIVE, every_run, locate
 from pamfn.identity import OLD_NAMES, as_before, branch_identity, fingerprint, fusion_identity
@@ -362,7 +361,7 @@ def test_a_choice_of_two_values_is_still_a_sweep():
 
 
 def test_every_experiment_is_listed_with_what_it_is():
-    lines = config.listed("experiment").splitlines()
+    lines = listed("experiment").splitlines()
     assert [line.split()[0] for line in lines] == [f"+experiment={name}" for name in EXPERIMENTS]
     assert all(len(line.split()) > 3 for line in lines)
 
@@ -474,7 +473,7 @@ def test_archived_runs_still_bear_the_names_of_their_settings():
     for run in runs:
         result = run.result()
         assert result is not None
-        settings = config.parsed({**result["config"], "modalities": result["modalities"]})
+        settings = parsed({**result["config"], "modalities": result["modalities"]})
         assert locate(settings, result["kind"], result["modalities"]).path.name == run.path.name
 
 

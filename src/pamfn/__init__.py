@@ -5,9 +5,9 @@ import sys
 if sys.argv[:1] == ["-m"]:  # `python -m pamfn...`, whose module is being looked for
     if not sys.flags.safe_path:
         del sys.path[0]  # the current folder, before anything: what lies there may bear the name of any module
-    from pamfn import console
+    from pamfn.console import start
 
-    console.start()
+    start()
 
 TYPE_CHECKING = False  # as type checkers know it, without importing typing
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from pamfn import __version__, console
+from pamfn import __version__
+from pamfn.console import say, start
 
 
 def commands() -> dict[str, str]:
@@ -21,13 +22,13 @@ def commands() -> dict[str, str]:
 
 def main() -> None:
     """Runs the command that is named first."""
-    console.start()
+    start()
     name, *rest = sys.argv[1:] or ["--help"]
     known = commands()
     if name in ("-h", "--help"):
-        console.say("\n".join(["pamfn COMMAND ...; every command has a --help of its own:", "", *listed(known)]))
+        say("\n".join(["pamfn COMMAND ...; every command has a --help of its own:", "", *listed(known)]))
     elif name == "--version":
-        console.say(f"pamfn {__version__}")
+        say(f"pamfn {__version__}")
     elif name in known:
         sys.argv = [f"pamfn {name}", *rest]
         import_module(f"pamfn.{name}").main()

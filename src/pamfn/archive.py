@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pamfn import config
+from pamfn.config import ROOT, refuse
 from pamfn.errors import InputError
 from pamfn.finished import ARCHIVE
 from pamfn.store import Run, write_text
@@ -15,8 +15,8 @@ PATHS = {"data_dir": "data", "output_dir": "runs"}
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pamfn.archive", description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a finished run")
-    if config.ROOT:
-        parser.add_argument("--to", type=Path, default=ARCHIVE, help=f"default: {ARCHIVE.relative_to(config.ROOT)}")
+    if ROOT:
+        parser.add_argument("--to", type=Path, default=ARCHIVE, help=f"default: {ARCHIVE.relative_to(ROOT)}")
     else:
         parser.add_argument("--to", type=Path, required=True, help="the folder that keeps them, for tables --runs")
     arguments = parser.parse_args()
@@ -27,7 +27,7 @@ def main() -> None:
         for run in runs:
             archive(run, arguments.to)
     except InputError as error:
-        config.refuse(error)
+        refuse(error)
     begun = [run.path.name for run in given if run not in ended]
     if begun:
         print(f"left out, since their training has not ended: {', '.join(begun)}")

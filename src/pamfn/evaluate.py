@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pamfn import config
+from pamfn.config import checked, refuse, register
 from pamfn.errors import InputError
 from pamfn.evaluation.selection import weights_by_rule
 from pamfn.finished import changed_data
@@ -30,11 +30,11 @@ def main() -> None:
     parser.add_argument("--samples", type=int, help="how many samples the decoding `mean` averages")
     add_trust(parser)
     arguments = parser.parse_args()
-    config.register()
+    register()
     try:
         different = evaluate(**vars(arguments))
     except InputError as error:
-        config.refuse(error)
+        refuse(error)
     raise SystemExit(1 if different else 0)
 
 
@@ -128,7 +128,7 @@ def configuration(
     raw["model"] = {**raw["model"], **asked}
     if samples is not None:
         refuse_samples(samples, raw["model"].get("decoding", "argmax"))
-    return config.checked(raw, trust)
+    return checked(raw, trust)
 
 
 def load(run: Path | str, weights: Literal["selected", "last"] = "selected", trust: Sequence[str] = ()) -> "nn.Module":

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from pamfn import config
+from pamfn.config import refuse, register
 from pamfn.errors import InputError
 from pamfn.evaluate import add_trust, configuration, with_weights
 from pamfn.store import whole
@@ -38,11 +38,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="an .onnx file to write (default: RUN/model.onnx)")
     add_trust(parser)
     arguments = parser.parse_args()
-    config.register()
+    register()
     try:
         export(**vars(arguments))
     except InputError as error:
-        config.refuse(error)
+        refuse(error)
 
 
 def export(run: Path, weights: str, data_dir: str | None, output: Path | None, trust: Sequence[str] = ()) -> Path:

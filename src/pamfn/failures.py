@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from pamfn import console
+from pamfn.console import end_with_parent
 from pamfn.errors import InputError
 from pamfn.store import write_text
 
@@ -39,7 +39,7 @@ def workers_end_with_parent() -> None:
     """joblib's workers outlive by minutes a parent that was killed; Hydra's launcher lets nobody say otherwise."""
     from joblib.parallel import BACKENDS, register_parallel_backend
 
-    register_parallel_backend("loky", partial(BACKENDS["loky"], initializer=console.end_with_parent))
+    register_parallel_backend("loky", partial(BACKENDS["loky"], initializer=end_with_parent))
 
 
 def record(error: Exception) -> None:

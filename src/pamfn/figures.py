@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pamfn import config
 from pamfn.answers import answered
+from pamfn.config import refuse, register
 from pamfn.errors import InputError
 from pamfn.evaluate import add_trust
 from pamfn.evaluation.figures import plot_attention, plot_decisions, plot_fusionnets, plot_policy, plot_text
@@ -55,7 +55,7 @@ def main() -> None:
     unread = [option for option, value in of_runs.items() if value is not None]
     if arguments.table and unread:
         parser.error(f"{', '.join(unread)}: --table draws stored results and reads no videos. Leave it out.")
-    config.register()
+    register()
     try:
         if arguments.table:
             drawn = draw_table(arguments.table, arguments.words, arguments.to)
@@ -64,7 +64,7 @@ def main() -> None:
             split = arguments.split or "test"
             drawn = draw_runs(folders, arguments.to, arguments.video, split, arguments.data_dir, arguments.trust)
     except InputError as error:
-        config.refuse(error)
+        refuse(error)
     for path in drawn.files:
         print(f"wrote {path}")
     for sentence in drawn.left_out:

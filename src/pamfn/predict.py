@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pamfn import config
+from pamfn.config import refuse, register
 from pamfn.errors import InputError
 from pamfn.evaluate import add_trust, configuration, with_weights
 from pamfn.naming import file_name
@@ -30,11 +30,11 @@ def main() -> None:
     end = words.index("--") if "--" in words else len(words)
     arguments = parser.parse_intermixed_args(words[:end])
     arguments.videos += words[end + 1 :]
-    config.register()
+    register()
     try:
         predict(**vars(arguments))
     except InputError as error:
-        config.refuse(error)
+        refuse(error)
 
 
 def predict(

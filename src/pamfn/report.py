@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from pamfn import config
 from pamfn.answers import Answer, answered
 from pamfn.building import built
-from pamfn.config import table_names
+from pamfn.config import home, refuse, register, table_names
 from pamfn.errors import InputError
 from pamfn.evaluation.metrics import main_metric
 from pamfn.evaluation.protocol_tables import protocols
@@ -47,11 +46,11 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     overrides = [word for word in arguments.words if "=" in word]
     names = table_names() if arguments.all else [word for word in arguments.words if "=" not in word]
-    config.register()
+    register()
     try:
         write_text(arguments.to, report(names, overrides))
     except InputError as error:
-        config.refuse(error)
+        refuse(error)
     print(f"wrote {arguments.to}")
 
 
@@ -172,8 +171,8 @@ def reported(answer: Answer) -> tuple[str, float | None]:
 
 def place(folder: Path) -> str:
     """A run's folder as the page names it: from where runs are by default, or its last three parts."""
-    inside = folder.is_relative_to(config.home())
-    return str(folder.relative_to(config.home())) if inside else "/".join(folder.parts[-3:])
+    inside = folder.is_relative_to(home())
+    return str(folder.relative_to(home())) if inside else "/".join(folder.parts[-3:])
 
 
 if __name__ == "__main__":

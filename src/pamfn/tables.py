@@ -16,9 +16,8 @@ from typing import get_args
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
-from pamfn import config
 from pamfn.building import built
-from pamfn.config import CONF, let_checked_refuse, parsed, resolved
+from pamfn.config import CONF, let_checked_refuse, parsed, refuse, register, resolved
 from pamfn.errors import InputError
 from pamfn.evaluation.metrics import METRICS
 from pamfn.evaluation.protocol_tables import protocols
@@ -49,7 +48,7 @@ def main() -> None:
     try:
         run(arguments, [*arguments.overrides, *places])
     except InputError as error:
-        config.refuse(error)
+        refuse(error)
 
 
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
@@ -99,7 +98,7 @@ def quoted(value: str) -> str:
 
 def composed(overrides: Sequence[str]) -> Config:
     """The configuration of a single run with these settings."""
-    config.register()
+    register()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return parsed(resolved(compose("train", overrides=let_checked_refuse(list(overrides)))))

@@ -18,9 +18,21 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pamfn import config, console, failures
+from pamfn.config import (
+    CONF,
+    checked,
+    let_checked_refuse,
+    parsed,
+    refuse,
+    refuse_choices,
+    register,
+    resolved,
+    table_names,
+)
+from pamfn.console import PARENT, refuse_unread, say
 from pamfn.errors import InputError, TerminatedError
 from pamfn.evaluation.metrics import main_metric
+from pamfn.failures import foreseen, list_failed, record
 from pamfn.finished import finished
 from pamfn.schema import Config
 from pamfn.store import Run
@@ -31,10 +43,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-config.register()
+register()
 
 
-@hydra.main(version_base="1.3", config_path=str(config.CONF), config_name="train")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def job(raw: DictConfig) -> float:
     """One job of Hydra's; the reported Spearman correlation (or mAP), nan for a failed job of a sweep."""
     single = HydraConfig.get().mode != RunMode.MULTIRUN
@@ -43,14 +55,14 @@ def job(raw: DictConfig) -> float:
             refuse_single_table(raw)
         return run_or_load(raw)
     except TerminatedError as error:
-        config.refuse(error)
+        refuse(error)
     except BrokenPipeError as error:
-        console.refuse_unread(error)
+        refuse_unread(error)
     except Exception as error:
         if not single:  # the rest of the sweep goes on
-            failures.record(error)
+            record(error)
             return float("nan")
-        config.refuse(failures.foreseen(error, HydraConfig.get().overrides.task))
+        refuse(foreseen(error, HydraConfig.get().overrides.task))
 
 
 def refuse_single_table(raw: DictConfig) -> None:
@@ -61,12 +73,12 @@ def refuse_single_table(raw: DictConfig) -> None:
 
 def run_or_load(raw: DictConfig) -> float:
     """Reads the run that answers the job if it is finished, trains it if not, and prints what came out."""
-    config.refuse_choices(HydraConfig.get().runtime.choices)
+    refuse_choices(HydraConfig.get().runtime.choices)
     with suppress(InputError):  # `checked` says all of what is wrong
-        run = finished(config.parsed(config.resolved(raw)))
+        run = finished(parsed(resolved(raw)))
         if run is not None and same_trainer(run, raw):
             return read(run)
-    settings = tagged(config.checked(raw))
+    settings = tagged(checked(raw))
     run = finished(settings)
     return read(run) if run is not None else print_summary(trained(settings))
 
@@ -87,28 +99,28 @@ def fit(*overrides: str) -> Path:
     Raises:
         InputError: when the settings or the data do not allow it.
     """
-    config.register()
-    words = config.let_checked_refuse(list(overrides))
+    register()
+    words = let_checked_refuse(list(overrides))
     try:
-        with hydra.initialize_config_dir(str(config.CONF), version_base="1.3"):
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             raw = hydra.compose("train", words, return_hydra_config=True)
     except HydraException as error:
         raise InputError(str(error)) from error
-    config.refuse_choices(raw.hydra.runtime.choices)
+    refuse_choices(raw.hydra.runtime.choices)
     refuse_single_table(raw)
-    job = config.checked(OmegaConf.masked_copy(raw, [str(key) for key in raw if key != "hydra"]))
+    job = checked(OmegaConf.masked_copy(raw, [str(key) for key in raw if key != "hydra"]))
     return (finished(job) or trained(job)).path
 
 
 def same_trainer(run: Run, raw: DictConfig) -> bool:
     """Whether the finished run had this trainer, so that its settings need not be checked again (which takes torch)."""
     result = run.result()
-    return result is not None and result["config"]["trainer"] == config.resolved(raw)["trainer"]
+    return result is not None and result["config"]["trainer"] == resolved(raw)["trainer"]
 
 
 def read(run: Run) -> float:
     run.tidy()
-    console.say(f"read from {run.path}")
+    say(f"read from {run.path}")
     return print_summary(run)
 
 
@@ -129,7 +141,7 @@ def tagged(job: Config) -> Config:
 def print_summary(run: Run) -> float:
     """Prints the run's summary; its reported number."""
     result = run.finished()
-    console.say(summary_of(run, result))
+    say(summary_of(run, result))
     metrics = result["metrics"][result["reported"]]
     value = metrics[main_metric(metrics)]
     return float("nan") if value is None else value
@@ -144,8 +156,8 @@ def table_of(words: list[str]) -> str | None:
     names = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("table=")]
     if len(names) > 1 or "," in "".join(names):
         raise InputError(f"+table={','.join(names)}: one table at a time.")
-    if names and names[0] not in config.table_names():
-        raise InputError(f"no table {names[0]!r}. There are: {', '.join(config.table_names())}.")
+    if names and names[0] not in table_names():
+        raise InputError(f"no table {names[0]!r}. There are: {', '.join(table_names())}.")
     return names[0] if names else None
 
 
@@ -163,10 +175,10 @@ def prepared(words: list[str]) -> None:
     table, options = table_of(words), {word for word in words if word.startswith("-")}
     if table and options in ({"-m"}, {"--multirun"}):
         words = [*words, *expanded(table, words).words]
-    sys.argv[1:] = config.let_checked_refuse(words, table or "")
+    sys.argv[1:] = let_checked_refuse(words, table or "")
     # one folder for a sweep, also for jobs in other processes
     os.environ["PAMFN_SWEEP"] = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{os.getpid()}"
-    os.environ[console.PARENT] = str(os.getpid())
+    os.environ[PARENT] = str(os.getpid())
 
 
 def dry(words: list[str]) -> None:
@@ -187,8 +199,8 @@ def main() -> None:
         prepared(words)
         run_jobs(words)
     except InputError as error:
-        config.refuse(error)
-    if failures.list_failed():
+        refuse(error)
+    if list_failed():
         raise SystemExit(1)
     return None
 
@@ -207,7 +219,7 @@ def run_jobs(words: list[str]) -> None:
     except BrokenPipeError:
         raise
     except Exception as error:
-        raise failures.foreseen(error, words) from error
+        raise foreseen(error, words) from error
 
 
 if __name__ == "__main__":
