@@ -24,7 +24,7 @@ from benchmarks.profiles import print_profile, profiled
 from benchmarks.rows import GROUPS, Choice
 from benchmarks.summary import print_table
 from benchmarks.timing import Row
-from pamfn.results import COMMIT
+from pamfn.pipeline.record import COMMIT
 
 
 def main() -> None:

@@ -14,10 +14,10 @@ from hydra import compose, initialize_config_dir
 
 from benchmarks import workloads as w
 from benchmarks.devices import seconds
-from pamfn import pipeline
-from pamfn.config import CONF, checked, register
-from pamfn.data.videos import Crops, WholeVideos
+from pamfn.config.compose import CONF, checked, register
+from pamfn.data.batches import Crops, WholeVideos
 from pamfn.models.pamfn import PAMFN
+from pamfn.pipeline import two_stage as pipeline
 
 EXTRACTORS = {"rgb": "VST", "flow": "I3D", "audio": "AST"}
 

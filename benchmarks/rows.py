@@ -12,7 +12,7 @@ from benchmarks.latency import latencies
 from benchmarks.memory import peak_memory
 from benchmarks.startup import openings, startups
 from benchmarks.timing import Row, compare
-from pamfn.data.videos import Videos
+from pamfn.data.batches import Videos
 
 
 @dataclass(frozen=True)

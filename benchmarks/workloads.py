@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from benchmarks.devices import CPU, Mode
 from benchmarks.reference import Branch, ReferencePAMFN
-from pamfn.data.annotations import read_scores
+from pamfn.data.batches import Batch, Crops, Videos, WholeVideos
 from pamfn.data.features import feature_file, read_features
-from pamfn.data.videos import Batch, Crops, Videos, WholeVideos
+from pamfn.data.score_labels import read_scores
 from pamfn.models.branch import ModalityBranch
 from pamfn.models.network import Network
 from pamfn.models.pamfn import PAMFN

@@ -5,8 +5,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from pamfn.config import CONF, checked, register
-from pamfn.schema import Config
+from pamfn.config.compose import CONF, checked, register
+from pamfn.config.schema import Config
 
 SMALL = (
     "data=synthetic",

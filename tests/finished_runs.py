@@ -7,9 +7,9 @@ from typing import Any
 
 from composed import SMALL
 from conftest import WIDTHS
-from pamfn.finished import ARCHIVE
-from pamfn.pipeline import run_job
-from pamfn.sweep import Job, sweep_of
+from pamfn.pipeline.two_stage import run_job
+from pamfn.reporting.sweep import Job, sweep_of
+from pamfn.runs.lookup import ARCHIVE
 
 WORDS = (
     *(word for word in SMALL if not word.startswith("data=")),

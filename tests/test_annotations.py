@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pamfn.data.annotations import read_scores
+from pamfn.data.score_labels import read_scores
 from pamfn.errors import InputError
 
 RG = ["name", "difficulty", "execution", "total", "deduction", "seconds"]

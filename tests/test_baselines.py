@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from benchmarks.ms_lstm import PlainSkipLSTMs, plain
 from composed import composed
-from pamfn import pipeline
-from pamfn.config import checked
-from pamfn.data.videos import Batch
+from pamfn.config.compose import checked
+from pamfn.config.schema import Config
+from pamfn.data.batches import Batch
 from pamfn.errors import InputError
-from pamfn.identity import baseline_identity, fingerprint, fusion_identity
 from pamfn.models.attention import MultiheadAttention
 from pamfn.models.baselines import GDLT, MSAF, MSLSTM, UMT, ActionNet, JointVA, MiniNet, PooledSVR, umt
 from pamfn.models.baselines.action_net import ContextAwareAttention, adjacency
@@ -28,8 +27,9 @@ from pamfn.models.baselines.msaf import SplitAttention
 from pamfn.models.baselines.skip_lstm import SkipLSTMs
 from pamfn.models.baselines.umt import Sizes
 from pamfn.models.network import Network, SolvedNetwork
-from pamfn.schema import Config
-from pamfn.store import Run
+from pamfn.pipeline import two_stage as pipeline
+from pamfn.runs.fingerprint import baseline_identity, fingerprint, fusion_identity
+from pamfn.runs.folder import Run
 from pamfn.training.regression import ScoreRegression
 
 ONE, TWO, THREE = {"rgb": 6}, {"rgb": 6, "audio": 4}, {"rgb": 6, "flow": 5, "audio": 4}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks.reference import ReferencePAMFN
 from pamfn.errors import InputError
 from pamfn.models import PAMFN, ModalityBranch
-from pamfn.models.checkpoints import UNUSED, Imported, from_authors
+from pamfn.models.released_weights import UNUSED, Imported, from_authors
 
 WIDTHS = {"rgb": 6, "flow": 5, "audio": 4}
 

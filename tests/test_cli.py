@@ -13,10 +13,10 @@ import pytest
 from composed import SMALL, composed
 from conftest import WIDTHS, RunCli
 from pamfn import evaluate, train
-from pamfn.config import CONF, checked
+from pamfn.config.compose import CONF, checked
 from pamfn.errors import InputError
-from pamfn.finished import locate
-from pamfn.store import write_text
+from pamfn.runs.folder import write_text
+from pamfn.runs.lookup import locate
 
 TINY = [
     *(word for word in SMALL if not word.startswith("data=")),

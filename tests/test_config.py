@@ -9,13 +9,13 @@ import pytest
 from omegaconf import OmegaConf
 
 from composed import composed
-from pamfn.config import CONF, checked, let_checked_refuse, listed, parsed
+from pamfn.config.compose import CONF, checked, let_checked_refuse, listed, parsed
+from pamfn.config.schema import Config
+from pamfn.config.targets import target
 from pamfn.errors import InputError
-from pamfn.finished import ARCHIVE, every_run, locate
-from pamfn.identity import OLD_NAMES, as_before, branch_identity, fingerprint, fusion_identity
-from pamfn.provenance import provenance
-from pamfn.schema import Config
-from pamfn.targets import target
+from pamfn.reporting.provenance import provenance
+from pamfn.runs.fingerprint import OLD_NAMES, as_before, branch_identity, fingerprint, fusion_identity
+from pamfn.runs.lookup import ARCHIVE, every_run, locate
 
 GROUPS = {
     *("ablation", "data", "experiment", "features", "logger", "model", "protocol", "recipe", "trainer"),

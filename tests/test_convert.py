@@ -14,7 +14,7 @@ from torch import nn
 from benchmarks.reference import ReferencePAMFN
 from pamfn.convert import main
 from pamfn.data.features import read_features
-from pamfn.models.checkpoints import Imported
+from pamfn.models.released_weights import Imported
 
 
 class RunsCode:

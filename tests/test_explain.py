@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from finished_runs import trained
-from pamfn.data.videos import WholeVideos
+from pamfn.data.batches import WholeVideos
 from pamfn.errors import InputError
 from pamfn.evaluate import configuration
-from pamfn.explain import Explanation, Stage, Video, explain
-from pamfn.pipeline import data_module, load_network
-from pamfn.store import Run
+from pamfn.pipeline.explain import Explanation, Stage, Video, explain
+from pamfn.pipeline.two_stage import data_module, load_network
+from pamfn.runs.folder import Run
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,14 @@ from torch import nn
 from conftest import WIDTHS
 from finished_runs import trained
 from pamfn import export as module
-from pamfn.config import register
+from pamfn.config.compose import register
 from pamfn.errors import InputError
 from pamfn.export import compare, export, exported, fed, notes, session_of
 from pamfn.models.baselines.gdlt import GDLT
 from pamfn.models.baselines.ms_lstm import MSLSTM
 from pamfn.models.baselines.msaf import MSAF
+from pamfn.models.batchnorm_folding import folded
 from pamfn.models.branch import ModalityBranch
-from pamfn.models.folding import folded
 from pamfn.models.late_fusion import LateFusion
 from pamfn.models.network import Network
 from pamfn.models.pamfn import PAMFN

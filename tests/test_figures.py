@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from finished_runs import settings, trained
 from pamfn import figures
 from pamfn.errors import InputError
-from pamfn.evaluation.figures import (
+from pamfn.evaluation.plots import (
     middles,
     plot_attention,
     plot_curves,
@@ -26,7 +26,7 @@ from pamfn.evaluation.figures import (
 )
 from pamfn.figures import draw_runs, draw_table, labelled
 from pamfn.naming import file_name
-from pamfn.store import Run
+from pamfn.runs.folder import Run
 
 PNG = b"\x89PNG"
 

@@ -17,21 +17,22 @@ from torch import Tensor, nn
 
 from composed import composed
 from conftest import RunCli
-from pamfn import building, evaluate
-from pamfn.config import checked
-from pamfn.data.splits import VideoSplits
-from pamfn.data.videos import Batch, Videos
+from pamfn import evaluate
+from pamfn.config.compose import checked
+from pamfn.data.base_datamodule import VideoSplits
+from pamfn.data.batches import Batch, Videos
 from pamfn.errors import InputError
-from pamfn.evaluation import protocol_tables
 from pamfn.evaluation.average_precision import average_precision, chance, expected_step_precision, step_precision
 from pamfn.evaluation.metrics import highlight_metrics
 from pamfn.models import PAMFN, LateFusion, ModalityBranch
 from pamfn.models.baselines import UMT, JointVA, MiniNet
 from pamfn.models.network import BagNetwork, Network
-from pamfn.pipeline import Pipeline, data_module, load_network, run_job
+from pamfn.pipeline.predictions import shown
+from pamfn.pipeline.two_stage import Pipeline, data_module, load_network, run_job
 from pamfn.predict import predict
-from pamfn.predictions import shown
-from pamfn.store import Run
+from pamfn.reporting import build as building
+from pamfn.reporting import selection_table as protocol_tables
+from pamfn.runs.folder import Run
 from pamfn.training.detection import HighlightDetection
 from small_clips import FEATURES, file_of, match, save, write_clips
 

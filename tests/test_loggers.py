@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from composed import small
-from pamfn import pipeline
+from pamfn.config.schema import Logger
 from pamfn.data.synthetic import write_synthetic
 from pamfn.errors import InputError
-from pamfn.schema import Logger
-from pamfn.store import Run
+from pamfn.pipeline import two_stage as pipeline
+from pamfn.runs.folder import Run
 from pamfn.training.loggers import mode_of
 from wandb_files import Records, merged, records
 

@@ -12,14 +12,14 @@ import pamfn
 from composed import SMALL, small
 from pamfn import __main__ as start
 from pamfn.errors import InputError
-from pamfn.finished import locate
 from pamfn.models.pamfn import PAMFN
+from pamfn.runs.lookup import locate
 
 
 @pytest.fixture
 def as_script(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a command does to its process is not done to that of the tests."""
-    monkeypatch.setattr(start.console, "start", lambda: None)
+    monkeypatch.setattr(start, "start", lambda: None)
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 import pamfn.models
 from composed import composed
-from pamfn.config import checked
+from pamfn.config.compose import checked
 from pamfn.errors import InputError
 from pamfn.models import PAMFN, LateFusion, ModalityBranch, Network
 from pamfn.models.baselines import GDLT, MSAF, MSLSTM, UMT, ActionNet, JointVA, MiniNet, PooledSVR
-from pamfn.pipeline import run_job
+from pamfn.pipeline.two_stage import run_job
 
 ONE, TWO = {"rgb": 6}, {"rgb": 6, "audio": 4}
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pamfn.models import PAMFN
-from pamfn.models.checkpoints import from_authors
 from pamfn.models.pamfn import PAMFNOutput
+from pamfn.models.released_weights import from_authors
 
 STREAMS = {"rgb": "V", "flow": "F", "audio": "A"}
 VANISHING = re.compile(r"(linear[12]|conv[12]|shortcut|attention1|^head\.1)\.bias$")

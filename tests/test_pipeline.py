@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 
 from commands import SERVER
 from composed import SMALL, composed, small
-from pamfn import pipeline
-from pamfn.config import checked
+from pamfn.config.compose import checked
 from pamfn.data.synthetic import write_synthetic
 from pamfn.errors import InputError
 from pamfn.evaluate import evaluate
-from pamfn.store import Run
+from pamfn.pipeline import two_stage as pipeline
+from pamfn.runs.folder import Run
 from pamfn.training.callbacks import Record, write_weights
 
 
@@ -469,7 +469,7 @@ def test_peak_of_start_up_is_short(tmp_path):
 
 
 def test_code_that_is_no_commit_is_marked(tmp_path, monkeypatch):
-    from pamfn import results
+    from pamfn.pipeline import record as results
 
     def git(*words: str) -> None:
         who = ("-c", "user.name=a", "-c", "user.email=a@b")

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from composed import composed
-from pamfn.config import CONF, checked, resolved
+from pamfn.config.compose import CONF, checked, resolved
+from pamfn.config.targets import signature_schema, target
 from pamfn.errors import InputError
-from pamfn.finished import wanted
-from pamfn.pipeline import check_buildable
-from pamfn.targets import signature_schema, target
+from pamfn.pipeline.two_stage import check_buildable
+from pamfn.runs.lookup import wanted
 
 MODELS = sorted(file.stem for file in (CONF / "model").glob("*.yaml"))
 ENDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")

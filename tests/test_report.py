@@ -13,7 +13,7 @@ from finished_runs import settings, trained
 from pamfn import report
 from pamfn.errors import InputError
 from pamfn.report import CAPTIONS, full_models, pictures_of, place, section
-from pamfn.sweep import sweep_of
+from pamfn.reporting.sweep import sweep_of
 
 TABLES = ("fusionnets", "number_of_fusionnets")
 

@@ -19,8 +19,8 @@ from finished_runs import result_like, trained
 from pamfn import archive, evaluate, export, figures, predict
 from pamfn.data.synthetic import write_synthetic
 from pamfn.errors import DivergedError, InputError
-from pamfn.pipeline import load_network, run_job
-from pamfn.store import TEMPORARY, Run, digest
+from pamfn.pipeline.two_stage import load_network, run_job
+from pamfn.runs.folder import TEMPORARY, Run, digest
 
 OPENERS: dict[str, Callable[[Path], Any]] = {
     "evaluate": lambda run: evaluate.evaluate(run, "test", "selected", None, None, None),

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from finished_runs import result_like
-from pamfn.config import checked
+from pamfn.config.compose import checked
+from pamfn.config.schema import CUT
 from pamfn.errors import InputError
-from pamfn.schema import CUT
-from pamfn.store import Run, cannot_write, digest, find, whole, write_text
+from pamfn.runs.folder import Run, cannot_write, digest, find, whole, write_text
 
 
 def left(folder: Path) -> list[str]:

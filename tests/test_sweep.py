@@ -12,23 +12,23 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pamfn.finished
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-import pamfn.finished
 from composed import SMALL
 from conftest import RunCli
 from finished_runs import result_like
 from pamfn.archive import archive, main
-from pamfn.building import built
-from pamfn.config import CONF, EXPERIMENTS, register, resolved, table_names
+from pamfn.config.compose import CONF, EXPERIMENTS, register, resolved, table_names
+from pamfn.config.schema import Table
 from pamfn.errors import InputError
-from pamfn.finished import finished
-from pamfn.schema import Table
-from pamfn.store import Run
-from pamfn.subsets import PLACES, by_place, rows_of
-from pamfn.sweep import Job, Sweep, expand, hours, jobs_of, nets, plan, sweep_of, sweeps
+from pamfn.reporting.build import built
+from pamfn.reporting.stream_rows import PLACES, by_place, rows_of
+from pamfn.reporting.sweep import Job, Sweep, expand, hours, jobs_of, nets, plan, sweep_of, sweeps
+from pamfn.runs.folder import Run
+from pamfn.runs.lookup import finished
 from pamfn.train import prepared, tagged
 from wandb_files import merged, records
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from pamfn.data.annotations import read_scores
 from pamfn.data.features import feature_file, problems_of, read_features
 from pamfn.data.pickles import load_npy_dict
+from pamfn.data.score_labels import read_scores
 from pamfn.data.synthetic import COLUMNS, DATASET, EXTRACTOR, MAX_POINTS, WIDTHS, write_synthetic
 
 

@@ -21,19 +21,19 @@ from composed import composed
 from conftest import RunCli
 from finished_runs import result_like
 from pamfn import tables
-from pamfn.building import build, paper_figures
-from pamfn.config import CONF, EXPERIMENTS, resolved, table_names
+from pamfn.config.compose import CONF, EXPERIMENTS, resolved, table_names
+from pamfn.config.schema import Config, Table
 from pamfn.errors import InputError
-from pamfn.evaluation.cells import AVERAGES, COLUMNS, Measured, misprinted, ordered
 from pamfn.evaluation.metrics import METRICS, Metric, mean_of, metrics_of, score_metrics
-from pamfn.evaluation.protocol_tables import protocols
-from pamfn.evaluation.tables import BuiltTable, Layout, build_table, number
-from pamfn.finished import every_run, locate, readable, wanted
-from pamfn.pages import Section, page
-from pamfn.schema import Config, Table
-from pamfn.store import Run
-from pamfn.summary import summary_of
-from pamfn.sweep import Job, plan, sweep_of
+from pamfn.reporting.build import build, paper_figures
+from pamfn.reporting.cells import AVERAGES, COLUMNS, Measured, misprinted, ordered
+from pamfn.reporting.pages import Section, page
+from pamfn.reporting.render import BuiltTable, Layout, build_table, number
+from pamfn.reporting.selection_table import protocols
+from pamfn.reporting.sweep import Job, plan, sweep_of
+from pamfn.runs.folder import Run
+from pamfn.runs.lookup import every_run, locate, readable, wanted
+from pamfn.runs.summary import summary_of
 from pamfn.tables import refuse_unread
 from wandb_files import merged, records
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pamfn.data.videos import Batch
+from pamfn.data.batches import Batch
 from pamfn.models import PAMFN, LateFusion, ModalityBranch
+from pamfn.models.adaptive_fusion import AdaptiveFusion, unranked_mask
 from pamfn.models.branches import Branches
 from pamfn.models.decoders import WeightedFusion
-from pamfn.models.fusion import AdaptiveFusion, unranked_mask
 from pamfn.training.decisions import decision_counts
 
 WIDTHS = {"rgb": 6, "flow": 5, "audio": 4}

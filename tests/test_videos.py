@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pamfn.data.videos import Batch, Crops, Videos, WholeVideos, stratified_holdout
+from pamfn.data.batches import Batch, Crops, Videos, WholeVideos, stratified_holdout
 
 LENGTHS = (5, 9, 7, 8, 12, 3, 7, 10, 15)
 CROP = 7

@@ -12,8 +12,8 @@ from zipfile import ZipFile
 import pytest
 
 import pamfn
-from pamfn.config import CONF, EXPERIMENTS, ROOT
-from pamfn.finished import ARCHIVE
+from pamfn.config.compose import CONF, EXPERIMENTS, ROOT
+from pamfn.runs.lookup import ARCHIVE
 
 assert ROOT is not None
 BUILT_FROM = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "src", "conf", "experiments")

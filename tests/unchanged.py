@@ -73,8 +73,8 @@ def observed(folder: Path) -> Iterator[tuple[str, str]]:
 
 def names_of_archived() -> list[str]:
     """The name that every archived run's settings have."""
-    from pamfn.finished import ARCHIVE, every_run, locate
-    from pamfn.schema import Config
+    from pamfn.config.schema import Config
+    from pamfn.runs.lookup import ARCHIVE, every_run, locate
 
     found = []
     for run in every_run(ARCHIVE / "nothing"):

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pamfn.store import Run
+from pamfn.runs.folder import Run
 
 Records = dict[str, list[dict[str, Any]]]
 

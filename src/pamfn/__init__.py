@@ -5,7 +5,7 @@ import sys
 if sys.argv[:1] == ["-m"]:  # `python -m pamfn...`, whose module is being looked for
     if not sys.flags.safe_path:
         del sys.path[0]  # the current folder, before anything: what lies there may bear the name of any module
-    from pamfn.console import start
+    from pamfn.command_line.process import start
 
     start()
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from pamfn import __version__
-from pamfn.console import say, start
+from pamfn.command_line.process import say, start
 
 
 def commands() -> dict[str, str]:

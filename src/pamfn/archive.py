@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from pamfn.config import ROOT, refuse
+from pamfn.config.compose import ROOT, refuse
 from pamfn.errors import InputError
-from pamfn.finished import ARCHIVE
-from pamfn.store import Run, write_text
+from pamfn.runs.folder import Run, write_text
+from pamfn.runs.lookup import ARCHIVE
 
 PATHS = {"data_dir": "data", "output_dir": "runs"}
 """What an archived result says of its folders, whatever the machine it ran on."""

@@ -5,9 +5,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from pamfn.config import home, refuse
+from pamfn.config.compose import home, refuse
 from pamfn.data.features import read_features, source_checksum, source_size, write_store
-from pamfn.data.folders import plain_sources, read_plain
+from pamfn.data.umt_folders import plain_sources, read_plain
 from pamfn.errors import InputError
 
 
@@ -76,7 +76,7 @@ def checkpoint(file: Path, out: Path | None) -> None:
         InputError: when the file is not such a checkpoint, or the result cannot be written.
     """
     from pamfn.data.pickles import load_module_state
-    from pamfn.models.checkpoints import from_authors
+    from pamfn.models.released_weights import from_authors
 
     out = out or file.with_suffix(".safetensors")
     if out.resolve() == file.resolve():

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pamfn.config import checked, refuse, register
+from pamfn.config.compose import checked, refuse, register
+from pamfn.config.schema import Config
 from pamfn.errors import InputError
 from pamfn.evaluation.selection import weights_by_rule
-from pamfn.finished import changed_data
-from pamfn.schema import Config
-from pamfn.store import Run
+from pamfn.runs.folder import Run
+from pamfn.runs.lookup import changed_data
 
 if TYPE_CHECKING:
     from torch import nn
@@ -139,7 +139,7 @@ def load(run: Path | str, weights: Literal["selected", "last"] = "selected", tru
     Raises:
         InputError: when there is no such run, it has no weights, or it names code that is not trusted.
     """
-    from pamfn.pipeline import load_network
+    from pamfn.pipeline.two_stage import load_network
 
     folder = Path(run)
     settings = configuration(with_weights(folder), None, None, None, trust)
@@ -160,7 +160,7 @@ def rescored(settings: Config, folder: Path, split: str, weights: str) -> dict[s
     """Metrics of a split under stored weights."""
     import torch
 
-    from pamfn.pipeline import data_module, quiet, refuse_no_split, scored
+    from pamfn.pipeline.two_stage import data_module, quiet, refuse_no_split, scored
     from pamfn.training.tasks import task_of
 
     quiet()

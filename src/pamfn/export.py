@@ -10,10 +10,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from pamfn.config import refuse, register
+from pamfn.config.compose import refuse, register
 from pamfn.errors import InputError
 from pamfn.evaluate import add_trust, configuration, with_weights
-from pamfn.store import whole
+from pamfn.runs.folder import whole
 
 OPSET = 20
 """Of the ONNX operators: the first with GELU."""
@@ -62,7 +62,7 @@ def export(run: Path, weights: str, data_dir: str | None, output: Path | None, t
 
     import torch
 
-    from pamfn.pipeline import data_module, load_network, quiet
+    from pamfn.pipeline.two_stage import data_module, load_network, quiet
 
     quiet()
     torch.set_num_threads(1)
@@ -129,7 +129,7 @@ def exported(network: Any, widths: Mapping[str, int], unit: float | None) -> Any
     import torch
 
     from pamfn.models.baselines.ms_lstm import MSLSTM
-    from pamfn.models.folding import folded
+    from pamfn.models.batchnorm_folding import folded
 
     if isinstance(network, MSLSTM):
         raise InputError(
@@ -224,7 +224,7 @@ class Compared(NamedTuple):
     torch_ms: float
 
     def lines(self, videos: str) -> list[str]:
-        from pamfn.results import machine
+        from pamfn.pipeline.record import machine
 
         return [
             f"differs from the network by {self.alone:.1e} at most over {videos}, {self.padded:.1e} in padded batches",

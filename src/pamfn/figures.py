@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pamfn.answers import answered
-from pamfn.config import refuse, register
+from pamfn.config.compose import refuse, register
 from pamfn.errors import InputError
 from pamfn.evaluate import add_trust
-from pamfn.evaluation.figures import plot_attention, plot_decisions, plot_fusionnets, plot_policy, plot_text
-from pamfn.explain import Explanation, Video, explain, fused, has_weights
-from pamfn.sweep import Sweep, sweep_of
+from pamfn.evaluation.plots import plot_attention, plot_decisions, plot_fusionnets, plot_policy, plot_text
+from pamfn.pipeline.explain import Explanation, Video, explain, fused, has_weights
+from pamfn.reporting.collect import answered
+from pamfn.reporting.sweep import Sweep, sweep_of
 
 STAGE = 2
 """The stage of the paper's Figures 7 and 8."""

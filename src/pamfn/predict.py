@@ -5,11 +5,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pamfn.config import refuse, register
+from pamfn.config.compose import refuse, register
 from pamfn.errors import InputError
 from pamfn.evaluate import add_trust, configuration, with_weights
 from pamfn.naming import file_name
-from pamfn.store import write_text
+from pamfn.runs.folder import write_text
 
 
 def main() -> None:
@@ -60,11 +60,11 @@ def predict(
 
     import torch
 
-    from pamfn.data.highlights import YouTubeHighlightsDataModule
+    from pamfn.data.highlight_datamodule import YouTubeHighlightsDataModule
     from pamfn.evaluation.average_precision import average_precision, chance
-    from pamfn.evaluation.figures import plot_highlights
-    from pamfn.pipeline import data_module, quiet, refuse_no_split, scored
-    from pamfn.predictions import CLIPS, by_video, clip_rows, shown, table
+    from pamfn.evaluation.plots import plot_highlights
+    from pamfn.pipeline.predictions import CLIPS, by_video, clip_rows, shown, table
+    from pamfn.pipeline.two_stage import data_module, quiet, refuse_no_split, scored
 
     quiet()
     torch.set_num_threads(settings.threads)

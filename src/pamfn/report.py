@@ -9,21 +9,21 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from pamfn.answers import Answer, answered
-from pamfn.building import built
-from pamfn.config import home, refuse, register, table_names
+from pamfn.config.compose import home, refuse, register, table_names
 from pamfn.errors import InputError
 from pamfn.evaluation.metrics import main_metric
-from pamfn.evaluation.protocol_tables import protocols
 from pamfn.evaluation.selection import RULES
-from pamfn.explain import explain, has_weights
 from pamfn.figures import SWEPT, Drawn, draw_attention, draw_decisions, draw_fusionnets, draw_policy
-from pamfn.finished import every_run, readable
 from pamfn.naming import file_name
-from pamfn.pages import Picture, Section, page
-from pamfn.results import COMMIT, machine
-from pamfn.store import write_text
-from pamfn.sweep import Sweep, sweep_of
+from pamfn.pipeline.explain import explain, has_weights
+from pamfn.pipeline.record import COMMIT, machine
+from pamfn.reporting.build import built
+from pamfn.reporting.collect import Answer, answered
+from pamfn.reporting.pages import Picture, Section, page
+from pamfn.reporting.selection_table import protocols
+from pamfn.reporting.sweep import Sweep, sweep_of
+from pamfn.runs.folder import write_text
+from pamfn.runs.lookup import every_run, readable
 
 CAPTIONS = {
     "decisions": "How often PolicyNet enabled how many FusionNets, stage by stage (Figure 5)",

@@ -16,17 +16,17 @@ from typing import get_args
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
-from pamfn.building import built
-from pamfn.config import CONF, let_checked_refuse, parsed, refuse, register, resolved
+from pamfn.config.compose import CONF, let_checked_refuse, parsed, refuse, register, resolved
+from pamfn.config.schema import Config
 from pamfn.errors import InputError
 from pamfn.evaluation.metrics import METRICS
-from pamfn.evaluation.protocol_tables import protocols
 from pamfn.evaluation.selection import RULES
-from pamfn.evaluation.tables import BuiltTable, Format
-from pamfn.finished import every_run, readable
-from pamfn.schema import Config
-from pamfn.store import Run
-from pamfn.sweep import sweep_of
+from pamfn.reporting.build import built
+from pamfn.reporting.render import BuiltTable, Format
+from pamfn.reporting.selection_table import protocols
+from pamfn.reporting.sweep import sweep_of
+from pamfn.runs.folder import Run
+from pamfn.runs.lookup import every_run, readable
 
 READ = ("paths", "logger")
 """The settings that `protocols` reads."""
@@ -109,7 +109,7 @@ def composed(overrides: Sequence[str]) -> Config:
 def show(tables: Sequence[BuiltTable], form: Format) -> None:
     """Prints tables one below the other; beside CSV, what is said about them goes to stderr."""
     if form == "html":
-        from pamfn.pages import Section, page
+        from pamfn.reporting.pages import Section, page
 
         print(page(tables[0].title, [Section(table) for table in tables]), end="")
     elif form == "csv":

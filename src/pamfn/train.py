@@ -18,7 +18,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pamfn.config import (
+from pamfn.command_line.process import PARENT, refuse_unread, say
+from pamfn.config.compose import (
     CONF,
     checked,
     let_checked_refuse,
@@ -29,17 +30,16 @@ from pamfn.config import (
     resolved,
     table_names,
 )
-from pamfn.console import PARENT, refuse_unread, say
+from pamfn.config.schema import Config
 from pamfn.errors import InputError, TerminatedError
 from pamfn.evaluation.metrics import main_metric
-from pamfn.failures import foreseen, list_failed, record
-from pamfn.finished import finished
-from pamfn.schema import Config
-from pamfn.store import Run
-from pamfn.summary import summary_of
+from pamfn.pipeline.failures import foreseen, list_failed, record
+from pamfn.runs.folder import Run
+from pamfn.runs.lookup import finished
+from pamfn.runs.summary import summary_of
 
 if TYPE_CHECKING:
-    from pamfn.sweep import Sweep
+    from pamfn.reporting.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def run_or_load(raw: DictConfig) -> float:
 
 def trained(job: Config) -> Run:
     """The job's run, which is trained (or gone on with)."""
-    from pamfn.pipeline import quiet, run_job
+    from pamfn.pipeline.two_stage import quiet, run_job
 
     quiet()
     return run_job(job)
@@ -128,7 +128,7 @@ def tagged(job: Config) -> Config:
     """With its row and column of the table as W&B tags; a column whose data a word replaced is called by the data."""
     if job.table is None:
         return job
-    from pamfn.sweep import replaces_data
+    from pamfn.reporting.sweep import replaces_data
 
     words = HydraConfig.get().overrides.task
     values = dict(word.split("=", 1) for word in words if "=" in word)
@@ -163,7 +163,7 @@ def table_of(words: list[str]) -> str | None:
 
 def expanded(table: str, words: list[str]) -> "Sweep":
     """The sweep that the words of a command line ask for; refuses what no job could make sense of."""
-    from pamfn.sweep import sweep_of
+    from pamfn.reporting.sweep import sweep_of
 
     options = ("-m", "--multirun", "--dry")
     return sweep_of(table, [w for w in words if w not in options and not w.lstrip("+").startswith("table=")])
@@ -183,7 +183,7 @@ def prepared(words: list[str]) -> None:
 
 def dry(words: list[str]) -> None:
     """Prints the jobs of a table's sweep: which are done, the hours that the others would take."""
-    from pamfn.sweep import plan
+    from pamfn.reporting.sweep import plan
 
     table = table_of(words)
     if table is None:

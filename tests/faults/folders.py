@@ -23,7 +23,7 @@ def rewritten(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], objec
     """Changes what a result says, as whoever wants to harm would: with a digest that matches."""
 
     def spoil(run: Path) -> None:
-        from pamfn.store import digest
+        from pamfn.runs.folder import digest
 
         content = json.loads((run / RESULT).read_text())
         change(content)
@@ -69,7 +69,7 @@ def cut(name: str) -> Callable[[Path], object]:
     return lambda run: (run / name).write_bytes((run / name).read_bytes()[:-50])
 
 
-NAMES = ("planted.Net", "torch.hub.load", "IPython.start_ipython", "pamfn.console.os._exit", "torch.nn.Linear")
+NAMES = ("planted.Net", "torch.hub.load", "IPython.start_ipython", "pamfn.command_line.process.os._exit", "torch.nn.Linear")
 PLACES = ("model", "model.branch", "data", "trainer")
 CODE = {f"{name} as {place}": targeting(place, name) for place in PLACES for name in NAMES}
 RESULTS: dict[str, Callable[[Path], object]] = {

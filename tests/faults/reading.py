@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pamfn.data.annotations import read_scores
-from pamfn.data.clips import read_clips, read_split
 from pamfn.data.features import read_features, source_checksum
-from pamfn.data.folders import read_plain
+from pamfn.data.highlight_labels import read_clips, read_split
 from pamfn.data.pickles import load_module_state
+from pamfn.data.score_labels import read_scores
+from pamfn.data.umt_folders import read_plain
 from pamfn.errors import InputError
 
 READERS: dict[str, Callable[[Path], object]] = {

@@ -4,16 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pamfn.data.highlights import YouTubeHighlightsDataModule
-    from pamfn.data.module import ScoreDataModule
+    from pamfn.data.highlight_datamodule import YouTubeHighlightsDataModule
+    from pamfn.data.score_datamodule import ScoreDataModule
     from pamfn.data.synthetic import SyntheticDataModule
 
 __all__ = ["ScoreDataModule", "SyntheticDataModule", "YouTubeHighlightsDataModule"]
 
 PLACES = {
-    "ScoreDataModule": "module",
+    "ScoreDataModule": "score_datamodule",
     "SyntheticDataModule": "synthetic",
-    "YouTubeHighlightsDataModule": "highlights",
+    "YouTubeHighlightsDataModule": "highlight_datamodule",
 }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pamfn.data.videos import Batch, Epochs, Videos
+from pamfn.data.batches import Batch, Epochs, Videos
 
 
 class Bags(Epochs):

@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pamfn.data import planted_clips
-from pamfn.data.clips import Clips
 from pamfn.data.features import FeatureSet, feature_file, read_features, source_checksum
-from pamfn.data.folders import plain_source, read_plain
+from pamfn.data.highlight_labels import Clips
+from pamfn.data.umt_folders import plain_source, read_plain
 
 
 def clip_feature_name(dataset: str, modality: str, extractor: str) -> str:

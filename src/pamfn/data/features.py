@@ -17,11 +17,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from pamfn.data.names import problem_of_name, shown
 from pamfn.data.pickles import load_npy_dict
+from pamfn.data.video_names import problem_of_name, shown
 from pamfn.errors import InputError
 from pamfn.files import regular
-from pamfn.store import whole
+from pamfn.runs.folder import whole
 
 STORE_VERSION = "1"
 CONVERT = "python -m pamfn.convert features"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pamfn.data.names import problem_of_name, shown
+from pamfn.data.video_names import problem_of_name, shown
 from pamfn.errors import InputError
 from pamfn.files import Bounded, few, regular
 

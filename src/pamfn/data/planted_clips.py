@@ -20,7 +20,7 @@ import hashlib
 
 import numpy as np
 
-from pamfn.data.clips import Clips
+from pamfn.data.highlight_labels import Clips
 from pamfn.errors import InputError
 
 EXTRACTOR = "planted"

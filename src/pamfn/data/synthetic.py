@@ -19,8 +19,8 @@ from typing import Literal
 
 import numpy as np
 
-from pamfn.data.module import ScoreDataModule
-from pamfn.store import whole
+from pamfn.data.score_datamodule import ScoreDataModule
+from pamfn.runs.folder import whole
 
 VERSION = 1
 DATASET = "SYNTHETIC"

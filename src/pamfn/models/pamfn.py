@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pamfn.models.adaptive_fusion import Policy, Undecided
 from pamfn.models.branch import ModalityBranch
 from pamfn.models.branches import Branches
-from pamfn.models.fusion import Policy, Undecided
+from pamfn.models.fusion_stage import Decoder, FusionStage, StageOutput
 from pamfn.models.head import ClassificationHead, RegressionHead
 from pamfn.models.layers import Dropout, full_precision, packed, packing, pool, pooled_lengths, unpacked, valid_segments
 from pamfn.models.network import Network
 from pamfn.models.ranges import Count, Heads, Layers, Positive, Probability, Width
-from pamfn.models.stage import Decoder, FusionStage, StageOutput
 
 
 class PAMFNOutput(NamedTuple):

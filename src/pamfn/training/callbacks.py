@@ -24,7 +24,7 @@ from tqdm import tqdm
 from pamfn.errors import DivergedError, InputError
 from pamfn.evaluation.metrics import main_metric
 from pamfn.evaluation.selection import best_epoch, metrics_in
-from pamfn.store import Run, whole, write_text
+from pamfn.runs.folder import Run, whole, write_text
 
 log = logging.getLogger(__name__)
 

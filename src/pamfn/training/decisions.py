@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from pamfn.data.videos import Batch
+from pamfn.data.batches import Batch
 from pamfn.models.network import Network
 from pamfn.models.pamfn import PAMFN
 

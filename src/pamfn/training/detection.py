@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pamfn.data.highlights import YouTubeHighlightsDataModule
-from pamfn.data.videos import Batch
+from pamfn.data.batches import Batch
+from pamfn.data.highlight_datamodule import YouTubeHighlightsDataModule
 from pamfn.evaluation.average_precision import chance
 from pamfn.evaluation.metrics import highlight_metrics
 from pamfn.models.network import BagNetwork

@@ -7,7 +7,7 @@ import lightning as L
 import torch
 from torch import nn
 
-from pamfn.data.videos import Videos
+from pamfn.data.batches import Videos
 
 WARM_UP, TIMED = 5, 30
 

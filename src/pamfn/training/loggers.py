@@ -9,8 +9,8 @@ from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
-from pamfn.schema import Logger
-from pamfn.store import Run
+from pamfn.config.schema import Logger
+from pamfn.runs.folder import Run
 
 log = logging.getLogger(__name__)
 

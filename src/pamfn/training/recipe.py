@@ -13,7 +13,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
-from pamfn.data.videos import Batch
+from pamfn.data.batches import Batch
 from pamfn.errors import DivergedError
 from pamfn.models.network import Network
 from pamfn.training.compiled import Compiled

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pamfn.data.module import ScoreDataModule
-from pamfn.data.videos import Batch
+from pamfn.data.batches import Batch
+from pamfn.data.score_datamodule import ScoreDataModule
 from pamfn.evaluation.metrics import score_metrics
 from pamfn.models.network import Network
 from pamfn.training.recipe import Points, RecipeModule

@@ -1,0 +1,74 @@
+"""A trained network without BatchNorm, which at test time is a part of the layer before it."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pamfn.models.adaptive_fusion import FusionNets
+from pamfn.models.baselines.gdlt import GDLT
+from pamfn.models.branch import Embedding, ResidualBlock
+from pamfn.models.fusion_stage import MixedBlock
+from pamfn.models.head import ClassificationHead
+
+BEHIND: Mapping[type[nn.Module], Mapping[str, str]] = {
+    Embedding: {"norm1": "linear1", "norm2": "linear2"},
+    ResidualBlock: {"norm1": "conv1", "norm2": "conv2"},
+    MixedBlock: {"norm1": "conv1", "norm2": "conv2", "shortcut_norm": "shortcut"},
+    FusionNets: {"attention_norm": "attention1", "norm1": "conv1", "norm2": "conv2"},
+    ClassificationHead: {"norm": "linear1"},
+    GDLT: {"norm1": "linear1", "norm2": "linear2"},
+}
+"""Which norm stands directly behind which layer; in an `nn.Sequential` it is the one before it."""
+
+
+class Folded(nn.Identity):
+    """Stands where a norm was."""
+
+    def forward(self, input: Tensor, valid: Tensor | None = None) -> Tensor:
+        return input
+
+
+class Pair(NamedTuple):
+    """A norm directly behind a layer, and where it hangs."""
+
+    layer: nn.Linear | nn.Conv1d
+    norm: nn.BatchNorm1d
+    parent: nn.Module
+    name: str
+
+
+def pairs(network: nn.Module) -> Iterator[Pair]:
+    """Every norm that can be folded."""
+    for parent in network.modules():
+        children = dict(parent.named_children())
+        behind = dict(BEHIND.get(type(parent), {}))
+        if isinstance(parent, nn.Sequential):
+            names = list(children)
+            behind |= {name: before for before, name in pairwise(names)}
+        for name, before in behind.items():
+            layer, norm = children[before], children[name]
+            if isinstance(layer, nn.Linear | nn.Conv1d) and isinstance(norm, nn.BatchNorm1d):
+                yield Pair(layer, norm, parent, name)
+
+
+@torch.no_grad()
+def folded(network: nn.Module) -> nn.Module:
+    """A copy in evaluation mode without the norms that stand behind a layer; it computes the same.
+
+    A norm of fixed statistics is y = a x + c for every channel, so it goes into the layer's weight and bias. That also
+    holds where the layer meets only zeros and is skipped (`of_zeros`), since then its bias is its output.
+    """
+    network = copy.deepcopy(network).eval().requires_grad_(False)
+    for layer, norm, parent, name in list(pairs(network)):
+        assert layer.bias is not None
+        mean, var = (norm.get_buffer(f"running_{of}").double() for of in ("mean", "var"))
+        scale = norm.weight.double() / (var + norm.eps).sqrt()
+        bias = (layer.bias.double() - mean) * scale + norm.bias.double()
+        layer.weight.copy_(layer.weight.double() * scale.reshape(-1, *[1] * (layer.weight.ndim - 1)))
+        layer.bias.copy_(bias)
+        setattr(parent, name, Folded())
+    return network

@@ -1,0 +1,240 @@
+"""Results on disk: a folder a run, named by what decides its numbers; files appear whole or not at all."""
+
+import errno
+import fcntl
+import glob
+import hashlib
+import json
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pamfn.config.schema import problems_of_result, without_cut
+from pamfn.errors import InputError, WriteError
+from pamfn.files import regular
+
+log = logging.getLogger(__name__)
+
+SCHEMA = 1
+"""Version of the format of result.json."""
+
+LARGEST_RESULT = 16 * 2**20
+"""Bytes of a result.json that is read; the largest here has seven thousand."""
+
+NAMED = 3
+"""Problems of one result that are named."""
+
+
+TEMPORARY = ".tmp"
+"""Ending of files that are being written; they begin with a dot and the name that they will get."""
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary file that takes `path`'s place if the block succeeds, and is removed if it does not.
+
+    What a killed process left of the same file is removed.
+
+    Raises:
+        InputError: when the file cannot be written (no space, no permission).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(path.parent, path.name)
+        handle, temporary = own_temporary(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~current_umask())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) or full(path.parent):
+            raise cannot_write(path, error) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def own_temporary(path: Path) -> tuple[int, Path]:
+    """An empty file beside `path`, locked for as long as its handle is open, which tells that its process lives."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
+        with suppress(OSError):  # a file system without locks: nothing is taken for abandoned there
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:  # else it was taken for abandoned before it was locked
+            return handle, Path(name)
+        os.close(handle)
+
+
+def remove_abandoned(folder: Path, name: str = "") -> None:
+    """Removes what processes that live no more have half-written in a folder (of one file, or of all)."""
+    for left in folder.glob(f".{glob.escape(name) or '*'}.*{TEMPORARY}"):
+        if left.is_symlink() or not left.is_file():  # a pipe would be waited for
+            continue
+        with suppress(OSError), left.open("rb") as file:  # OSError: locked by who writes it, or gone by now
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink(missing_ok=True)
+
+
+def current_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def full(folder: Path) -> bool:
+    """Whether a disk has less than a megabyte left (torch reports a full disk as a RuntimeError)."""
+    stat = os.statvfs(folder)
+    return stat.f_bavail * stat.f_frsize < 2**20
+
+
+def cannot_write(path: Path, error: Exception) -> WriteError:
+    number = getattr(error, "errno", None)
+    if number == errno.EFBIG:
+        return WriteError(
+            f"{path} would be larger than files may be here (`ulimit -f`); nothing half-written was left. Raise that "
+            "limit and run the same command again: a training goes on where it stopped."
+        )
+    if number in (errno.ENOSPC, errno.EDQUOT) or not isinstance(error, OSError):
+        return WriteError(
+            f"no space left to write {path}; nothing half-written was left. Free some, or write "
+            "elsewhere, and run the same command again: a training goes on where it stopped."
+        )
+    reason = getattr(error, "strerror", None) or error
+    return WriteError(
+        f"cannot write {path}: {reason}. Choose a folder that can be written (training: paths.output_dir)."
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole."""
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def finite(content: Any) -> Any:
+    """The same content with null for nan and infinity, so that any reader of JSON can read it."""
+    if isinstance(content, dict):
+        return {k: finite(v) for k, v in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(v) for v in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    """Of a result without its digest: tells a number changed by hand."""
+    kept = {k: v for k, v in content.items() if k != "digest"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained network's folder."""
+
+    path: Path
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+    def result(self) -> dict[str, Any] | None:
+        """The run's result.json, or None while it is not finished.
+
+        All of it is checked before any of it is used (`pamfn.schema.Result`): run folders are passed around.
+
+        Raises:
+            InputError: when the file is cut short, of another version, changed since it was written, or not a result.
+        """
+        file = self.file("result.json")
+        if not regular(file, most=LARGEST_RESULT).exists():
+            return None
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            found = content.get("schema") if isinstance(content, dict) else None
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f"{file} is damaged ({error}). Remove the folder {self.path} and run it again.") from error
+        if found != SCHEMA:
+            raise InputError(
+                f"{file} has version {found} of the result format, and this code reads {SCHEMA}. "
+                f"Read it with the code that wrote it, or remove the folder {self.path} and run it again."
+            )
+        if content.get("digest") != digest(content):
+            raise InputError(
+                f"{file} was changed after it was written (its digest does not match). "
+                f"Restore it, or remove the folder {self.path} and run it again."
+            )
+        if isinstance(content.get("config"), dict):
+            content["config"] = without_cut(content["config"])
+        problems = problems_of_result(content)
+        if problems:
+            told = "; ".join(problem.rstrip(".") for problem in problems[:NAMED])
+            raise InputError(f"{file} is not the result of a run: {told}. Remove the folder {self.path}.")
+        return content
+
+    def finished(self) -> dict[str, Any]:
+        """The run's result.
+
+        Raises:
+            InputError: when there is none, or `result` refuses it.
+        """
+        content = self.result()
+        if content is None:
+            raise InputError(
+                f"{self.path} is not a finished run: it has no result.json. Give a folder like runs/fusion/NAME."
+            )
+        return content
+
+    def write_result(self, content: Mapping[str, Any]) -> None:
+        """Writes result.json, marked with the version of its format and a digest of its content."""
+        marked = {**finite(content), "schema": SCHEMA}
+        marked["digest"] = digest(marked)
+        write_text(self.file("result.json"), json.dumps(marked, indent=1) + "\n")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process at a time trains a run; a second one waits, then finds it finished.
+
+        Raises:
+            InputError: when the folder cannot be made or written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.file(".lock"))
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                log.info("%s: another process is at it; waiting", self.path.name)
+                lock.acquire()
+        except (OSError, NotImplementedError) as error:
+            raise cannot_write(self.path, error) from error
+        with lock:
+            lock.release()  # `with` holds it once more
+            self.remove_left()
+            yield
+
+    def remove_left(self) -> None:
+        """Removes what killed processes left: half-written files, and of a finished run what it would resume from."""
+        remove_abandoned(self.path)
+        if self.file("result.json").exists():
+            with suppress(OSError):  # a folder, which is none of ours
+                self.file("resume.ckpt").unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """`remove_left`, when there is something left and no other process is at the run."""
+        if any(self.path.glob(f".*{TEMPORARY}")) or self.file("resume.ckpt").exists():
+            with suppress(OSError, NotImplementedError, Timeout), FileLock(self.file(".lock"), timeout=0):
+                self.remove_left()
+
+
+def find(output_dir: Path, kind: str, label: str, fingerprint: str) -> Run:
+    """The folder of a run: `<output_dir>/<kind>/<label>-<fingerprint>`."""
+    return Run(output_dir / kind / f"{label}-{fingerprint}")
