@@ -24,7 +24,7 @@ from benchmarks.profiles import print_profile, profiled
 from benchmarks.rows import GROUPS, Choice
 from benchmarks.summary import print_table
 from benchmarks.timing import Row
-from pamfn.pipeline.record import COMMIT
+from pamfn.runs.environment import COMMIT
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from benchmarks import workloads as w
 from benchmarks.devices import Mode, pairs, said, seconds
 from benchmarks.timing import Row
-from pamfn.export import exported, fed, session_of
+from pamfn.pipeline.onnx_export import exported, fed, session_of
 
 WARM_UP = 5
 

@@ -6,7 +6,7 @@ import torch
 
 from benchmarks import workloads as w
 from benchmarks.devices import Mode
-from pamfn.pipeline.record import peak_resident_mib
+from pamfn.runs.environment import peak_resident_mib
 
 
 def peak_memory(side: str, device: torch.device) -> float:

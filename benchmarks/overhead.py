@@ -14,10 +14,14 @@ from hydra import compose, initialize_config_dir
 
 from benchmarks import workloads as w
 from benchmarks.devices import seconds
-from pamfn.config.compose import CONF, checked, register
+from pamfn.config.compose import CONF, register
+from pamfn.config.schema import Config
+from pamfn.config.validation import checked
 from pamfn.data.batches import Crops, WholeVideos
 from pamfn.models.pamfn import PAMFN
-from pamfn.pipeline import two_stage as pipeline
+from pamfn.pipeline import fit
+from pamfn.pipeline.reload import quiet
+from pamfn.pipeline.two_stage import run_job
 
 EXTRACTORS = {"rgb": "VST", "flow": "I3D", "audio": "AST"}
 
@@ -70,21 +74,21 @@ def overheads(pairs: int) -> list[str]:
     """A line for every network of a Fis-V job with generated features: `pairs` epochs each, W&B offline."""
     os.environ.update(WANDB_MODE="offline", WANDB_SILENT="true")
     found: list[Turns] = []
-    original = pipeline.trainer_of
+    original = fit.trainer_of
 
-    def trainer_of(checked: config.Config, **arguments: Any) -> L.Trainer:
+    def trainer_of(checked: Config, **arguments: Any) -> L.Trainer:
         if "callbacks" in arguments:  # else it is only tried whether the settings can be built
             found.append(Turns())
             arguments["callbacks"] = [*arguments["callbacks"], found[-1]]
         return original(checked, **arguments)
 
-    with tempfile.TemporaryDirectory() as folder, patch.object(pipeline, "trainer_of", trainer_of):
-        pipeline.quiet()
-        pipeline.run_job(job(Path(folder), epochs=pairs))
+    with tempfile.TemporaryDirectory() as folder, patch.object(fit, "trainer_of", trainer_of):
+        quiet()
+        run_job(job(Path(folder), epochs=pairs))
     return [str(turns) for turns in found]
 
 
-def job(folder: Path, *, epochs: int) -> config.Config:
+def job(folder: Path, *, epochs: int) -> Config:
     """Both stages on generated features at Fis-V's sizes, in the settings of `workloads`."""
     write_fisv(folder / "data")
     overrides = ["+experiment=fisv_tes", "recipe=official", "protocol=paper", "model.decoding=argmax", "logger=wandb"]

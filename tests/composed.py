@@ -5,8 +5,9 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from pamfn.config.compose import CONF, checked, register
+from pamfn.config.compose import CONF, register
 from pamfn.config.schema import Config
+from pamfn.config.validation import checked
 
 SMALL = (
     "data=synthetic",

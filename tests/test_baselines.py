@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from benchmarks.ms_lstm import PlainSkipLSTMs, plain
 from composed import composed
-from pamfn.config.compose import checked
 from pamfn.config.schema import Config
+from pamfn.config.validation import checked
 from pamfn.data.batches import Batch
 from pamfn.errors import InputError
 from pamfn.models.attention import MultiheadAttention
@@ -27,7 +27,9 @@ from pamfn.models.baselines.msaf import SplitAttention
 from pamfn.models.baselines.skip_lstm import SkipLSTMs
 from pamfn.models.baselines.umt import Sizes
 from pamfn.models.network import Network, SolvedNetwork
-from pamfn.pipeline import two_stage as pipeline
+from pamfn.pipeline import predictions, record, two_stage
+from pamfn.pipeline.build import build_network
+from pamfn.pipeline.two_stage import run_job
 from pamfn.runs.fingerprint import baseline_identity, fingerprint, fusion_identity
 from pamfn.runs.folder import Run
 from pamfn.training.regression import ScoreRegression
@@ -121,7 +123,7 @@ def test_a_method_is_as_large_as_its_authors(build: type[Network], widths: dict[
 def test_a_multimodal_method_is_as_large_as_the_paper_says_it_is(name: str, total: int):
     """UMT with tables of 512 positions instead of 5000: three in the paper's variant, five as released."""
     settings = checked(composed(f"model={name}"))
-    model = pipeline.build_network(settings, "baseline", list(settings.streams))
+    model = build_network(settings, "baseline", list(settings.streams))
     assert parameters(model) == total
 
 
@@ -654,8 +656,8 @@ def job(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job
     for file in (data / "features").glob("FISV_*.npy"):
         arrays = {v: x[:8] for v, x in np.load(file, allow_pickle=True).item().items()}
         np.save(file, np.array(arrays, dtype=object), allow_pickle=True)
-    monkeypatch.setattr("pamfn.results.plot_curves", lambda path, *a, **k: path.touch())
-    monkeypatch.setattr("pamfn.predictions.plot_predictions", lambda path, *a, **k: path.touch())
+    monkeypatch.setattr(record, "plot_curves", lambda path, *a, **k: path.touch())
+    monkeypatch.setattr(predictions, "plot_predictions", lambda path, *a, **k: path.touch())
     always = (
         *(f"paths.data_dir={data}", f"paths.output_dir={tmp_path / 'runs'}", "features.rgb.width=6", "logger=csv"),
         *("features.flow.width=5", "features.audio.width=4", "protocol=paper", "trainer.accelerator=cpu"),
@@ -677,12 +679,11 @@ def result(run: Run) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_eight_videos_are_learned_by_heart(name: str, job: Job):
-    from pamfn.evaluate import configuration, rescored
+    from pamfn.pipeline.reload import configuration
+    from pamfn.pipeline.rescore import rescored
 
     quicker = ["recipe.baseline.epochs=120", "recipe.baseline.optimizer=adamw", "recipe.baseline.lr=0.01"]
-    learned = pipeline.run_job(
-        job(name, *quicker, "recipe.baseline.schedule=cosine", "recipe.baseline.head_lr_scale=1.0")
-    )
+    learned = run_job(job(name, *quicker, "recipe.baseline.schedule=cosine", "recipe.baseline.head_lr_scale=1.0"))
     scored = rescored(configuration(result(learned), None, None, None), learned.path, "train", "last")
     assert scored["pearson"] > 0.99
 
@@ -691,9 +692,9 @@ def test_eight_videos_are_learned_by_heart(name: str, job: Job):
 def test_a_method_leaves_the_same_folder_as_every_network_and_is_found_again(
     name: str, job: Job, monkeypatch: pytest.MonkeyPatch
 ):
-    from pamfn.evaluate import evaluate
+    from pamfn.pipeline.rescore import evaluate
 
-    run = pipeline.run_job(job(name))
+    run = run_job(job(name))
     assert run.path.parent.name == "baseline"
     assert {p.name for p in run.path.iterdir()} == {
         *("result.json", "predictions.csv", "curves.csv", "curves.png", "predictions.png"),
@@ -707,14 +708,14 @@ def test_a_method_leaves_the_same_folder_as_every_network_and_is_found_again(
     for weights in ("selected", "last"):
         assert evaluate(run.path, "test", weights, None, None, None) == []
     for how in ("fit", "solve"):
-        monkeypatch.setattr(pipeline, how, lambda *a, **k: pytest.fail("trained again"))
-    assert pipeline.run_job(job(name)).path == run.path
+        monkeypatch.setattr(two_stage, how, lambda *a, **k: pytest.fail("trained again"))
+    assert run_job(job(name)).path == run.path
 
 
 def test_a_method_is_refitted_for_the_epochs_that_the_hold_out_protocol_chose(job: Job):
     again = ("protocol=holdout", "protocol.holdout=0.25", "protocol.refit=true")
-    refit = result(pipeline.run_job(job("gdlt", *again, "recipe.baseline.epochs=3")))
-    chosen = result(pipeline.run_job(job("gdlt", *again[:2], "recipe.baseline.epochs=3")))
+    refit = result(run_job(job("gdlt", *again, "recipe.baseline.epochs=3")))
+    chosen = result(run_job(job("gdlt", *again[:2], "recipe.baseline.epochs=3")))
     assert refit["times"]["epochs"] == chosen["metrics"]["holdout"]["epoch"] + 1
 
 
@@ -726,38 +727,38 @@ def test_a_method_is_refitted_for_the_epochs_that_the_hold_out_protocol_chose(jo
 )
 def test_a_fault_of_the_originals_can_be_switched_on_and_changes_the_numbers(name: str, word: str, crop: int, job: Job):
     """Videos of eight segments; the scores can be told apart and computed again."""
-    from pamfn.evaluate import evaluate
+    from pamfn.pipeline.rescore import evaluate
 
     shorter = f"recipe.baseline.crop={crop}"
-    usual, faulty = (pipeline.run_job(job(name, shorter, *more)) for more in ([], [word]))
+    usual, faulty = (run_job(job(name, shorter, *more)) for more in ([], [word]))
     assert usual.path != faulty.path
     scores = [result(run)["metrics"]["last"]["mse"] for run in (usual, faulty)]
     assert scores[0] != pytest.approx(scores[1], rel=1e-4)
     assert evaluate(faulty.path, "test", "selected", None, None, None) == []
-    assert pipeline.run_job(job(name, shorter, word)).path == faulty.path
+    assert run_job(job(name, shorter, word)).path == faulty.path
 
 
 def test_a_crop_shorter_than_the_network_needs_is_refused_before_data_is_read(job: Job):
     with pytest.raises(InputError, match=r"recipe.baseline.crop: the network needs 8 segments or more, not 7"):
-        pipeline.run_job(job("ms_lstm", "recipe.baseline.crop=7", "paths.data_dir=nowhere"))
+        run_job(job("ms_lstm", "recipe.baseline.crop=7", "paths.data_dir=nowhere"))
 
 
 def test_so_is_a_crop_of_the_data(job: Job):
     with pytest.raises(InputError, match=r"data.crop: the network needs 4 segments or more, not 2"):
-        pipeline.run_job(job("pamfn", "data.crop=2", "paths.data_dir=nowhere"))
+        run_job(job("pamfn", "data.crop=2", "paths.data_dir=nowhere"))
 
 
 def test_a_rate_for_the_head_of_a_network_that_has_no_such_head_is_refused(job: Job):
     with pytest.raises(InputError, match=r"recipe.baseline.head_lr_scale: all of this network learns at one rate"):
-        pipeline.run_job(job("gdlt", "recipe.baseline.head_lr_scale=0.1", "paths.data_dir=nowhere"))
+        run_job(job("gdlt", "recipe.baseline.head_lr_scale=0.1", "paths.data_dir=nowhere"))
 
 
 def test_a_second_modality_is_refused_with_what_to_choose(job: Job):
     with pytest.raises(InputError, match=r"GDLT reads one modality, not rgb, audio: choose e.g. modalities=\[rgb\]"):
-        pipeline.run_job(job("gdlt", "modalities=[rgb,audio]"))
+        run_job(job("gdlt", "modalities=[rgb,audio]"))
 
 
 def test_the_rate_falls_to_a_tenth_at_every_drop(job: Job):
-    run = pipeline.run_job(job("action_net", "recipe.baseline.epochs=5", "++recipe.baseline.drops=[3,1]"))
+    run = run_job(job("action_net", "recipe.baseline.epochs=5", "++recipe.baseline.drops=[3,1]"))
     rates = [float(line.split(",")[1]) for line in run.file("curves.csv").read_text().splitlines()[1:]]
     assert rates == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4])

@@ -13,9 +13,10 @@ import pytest
 from composed import SMALL, composed
 from conftest import WIDTHS, RunCli
 from pamfn import evaluate, train
-from pamfn.config.compose import CONF, checked
+from pamfn.config.compose import CONF
+from pamfn.config.validation import checked
 from pamfn.errors import InputError
-from pamfn.runs.folder import write_text
+from pamfn.files import write_text
 from pamfn.runs.lookup import locate
 
 TINY = [

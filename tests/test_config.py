@@ -9,9 +9,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from composed import composed
-from pamfn.config.compose import CONF, checked, let_checked_refuse, listed, parsed
+from pamfn.config.compose import CONF, let_checked_refuse, listed
 from pamfn.config.schema import Config
 from pamfn.config.targets import target
+from pamfn.config.validation import checked, parsed
 from pamfn.errors import InputError
 from pamfn.reporting.provenance import provenance
 from pamfn.runs.fingerprint import OLD_NAMES, as_before, branch_identity, fingerprint, fusion_identity

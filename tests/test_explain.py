@@ -8,9 +8,10 @@ import torch
 from finished_runs import trained
 from pamfn.data.batches import WholeVideos
 from pamfn.errors import InputError
-from pamfn.evaluate import configuration
+from pamfn.pipeline import explain as explain_module
+from pamfn.pipeline.build import data_module
 from pamfn.pipeline.explain import Explanation, Stage, Video, explain
-from pamfn.pipeline.two_stage import data_module, load_network
+from pamfn.pipeline.reload import configuration, load_network
 from pamfn.runs.folder import Run
 
 
@@ -121,7 +122,7 @@ def test_without_a_name_the_best_video_is_shown(by_hand, tmp_path):
 
 
 def test_a_network_without_stages_is_refused(run, monkeypatch):
-    monkeypatch.setattr("pamfn.explain.load_network", lambda *_: torch.nn.Linear(1, 1))
+    monkeypatch.setattr(explain_module, "load_network", lambda *_: torch.nn.Linear(1, 1))
     with pytest.raises(InputError, match="Linear has no stages"):
         explain(run.path)
 

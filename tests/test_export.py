@@ -15,7 +15,6 @@ from finished_runs import trained
 from pamfn import export as module
 from pamfn.config.compose import register
 from pamfn.errors import InputError
-from pamfn.export import compare, export, exported, fed, notes, session_of
 from pamfn.models.baselines.gdlt import GDLT
 from pamfn.models.baselines.ms_lstm import MSLSTM
 from pamfn.models.baselines.msaf import MSAF
@@ -24,6 +23,7 @@ from pamfn.models.branch import ModalityBranch
 from pamfn.models.late_fusion import LateFusion
 from pamfn.models.network import Network
 from pamfn.models.pamfn import PAMFN
+from pamfn.pipeline.onnx_export import compare, export, exported, fed, notes, session_of
 
 TWO = {"rgb": 6, "audio": 4}
 

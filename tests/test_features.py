@@ -11,8 +11,7 @@ from faults.files import checked_store
 from pamfn.data import features as module
 from pamfn.data.features import FeatureSet, feature_file, problems_of, read_features, write_store
 from pamfn.errors import InputError
-from pamfn.files import regular
-from pamfn.runs.folder import whole
+from pamfn.files import regular, whole
 
 
 def arrays(*, width: int = 6, dtype: str = "float16") -> dict[str, np.ndarray]:

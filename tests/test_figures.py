@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from finished_runs import settings, trained
 from pamfn import figures
 from pamfn.errors import InputError
+from pamfn.evaluation import plots
 from pamfn.evaluation.plots import (
     middles,
     plot_attention,
@@ -24,8 +25,8 @@ from pamfn.evaluation.plots import (
     plot_title,
     plot_video_precision,
 )
-from pamfn.figures import draw_runs, draw_table, labelled
-from pamfn.naming import file_name
+from pamfn.files import file_name
+from pamfn.reporting.paper_figures import draw_runs, draw_table, labelled
 from pamfn.runs.folder import Run
 
 PNG = b"\x89PNG"
@@ -45,7 +46,7 @@ def run(tiny_data, folder):
 def drawn(monkeypatch):
     """The figures that were drawn, instead of files."""
     kept = []
-    monkeypatch.setattr("pamfn.evaluation.figures.save", lambda figure, path: kept.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, path: kept.append(figure))
     return kept
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from composed import composed
 from conftest import RunCli
 from pamfn import evaluate
-from pamfn.config.compose import checked
+from pamfn.config.validation import checked
 from pamfn.data.base_datamodule import VideoSplits
 from pamfn.data.batches import Batch, Videos
 from pamfn.errors import InputError
@@ -27,9 +27,11 @@ from pamfn.evaluation.metrics import highlight_metrics
 from pamfn.models import PAMFN, LateFusion, ModalityBranch
 from pamfn.models.baselines import UMT, JointVA, MiniNet
 from pamfn.models.network import BagNetwork, Network
+from pamfn.pipeline.build import data_module
+from pamfn.pipeline.clip_scores import predict
 from pamfn.pipeline.predictions import shown
-from pamfn.pipeline.two_stage import Pipeline, data_module, load_network, run_job
-from pamfn.predict import predict
+from pamfn.pipeline.reload import load_network
+from pamfn.pipeline.two_stage import find_or_train, run_job
 from pamfn.reporting import build as building
 from pamfn.reporting import selection_table as protocol_tables
 from pamfn.runs.folder import Run
@@ -306,10 +308,11 @@ def test_a_branch_never_learns_from_what_a_fusion_holds_out_nor_depends_on_which
     lost = {"audio": {"train": {"count": 1, "videos": ["d1"]}}}
     assert content(second)["left_out"]["no_features"] == lost
     branch.write_result({**content(branch), "left_out": content(second)["left_out"]})  # trained on those of the fusion
-    pipeline = Pipeline(checked(content(second)["config"]))
-    pipeline.data.setup()
+    settings = checked(content(second)["config"])
+    data = data_module(settings)
+    data.setup()
     with pytest.raises(InputError, match=f"{branch.path.name} was trained on other videos"):
-        pipeline.network("branch", ["rgb"])
+        find_or_train(settings, "branch", ["rgb"], data)
 
 
 def test_a_video_of_one_clip_is_refused_before_training(tmp_path: Path):

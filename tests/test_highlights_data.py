@@ -13,14 +13,14 @@ from torch import Tensor
 from composed import composed
 from faults.files import npy_with_header, plain_header
 from pamfn import convert
-from pamfn.config.compose import checked
+from pamfn.config.validation import checked
 from pamfn.data.batches import Batch, ShuffledVideos, Videos, WholeVideos
 from pamfn.data.checksums import present_checksums
 from pamfn.data.highlight_datamodule import YouTubeHighlightsDataModule
 from pamfn.data.highlight_labels import Clips, read_clips, read_split
 from pamfn.data.planted_clips import planted
 from pamfn.errors import InputError
-from pamfn.pipeline.two_stage import data_module
+from pamfn.pipeline.build import data_module
 from small_clips import COUNTS, DATASET, FEATURES, SPLIT, annotation, file_of, match, save, write, write_clips
 
 PLANTED = {m: {"extractor": "planted", "width": 8} for m in FEATURES}

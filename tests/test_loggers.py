@@ -9,9 +9,11 @@ import pytest
 
 from composed import small
 from pamfn.config.schema import Logger
+from pamfn.data import synthetic
 from pamfn.data.synthetic import write_synthetic
 from pamfn.errors import InputError
-from pamfn.pipeline import two_stage as pipeline
+from pamfn.pipeline import record
+from pamfn.pipeline.two_stage import run_job
 from pamfn.runs.folder import Run
 from pamfn.training.loggers import mode_of
 from wandb_files import Records, merged, records
@@ -29,8 +31,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
     def run(*overrides: str) -> Run:
         with pytest.MonkeyPatch.context() as patched:
             patched.setenv("WANDB_DATA_DIR", str(folder / "staging"))
-            patched.setattr("pamfn.data.synthetic.write_synthetic", lambda data_dir: None)
-            return pipeline.run_job(small(folder, *WORDS, *overrides))
+            patched.setattr(synthetic, "write_synthetic", lambda data_dir: None)
+            return run_job(small(folder, *WORDS, *overrides))
 
     return run
 
@@ -113,7 +115,7 @@ def test_what_weights_and_biases_refuses_is_told_and_the_result_is_there(
     def refused(*_: Any) -> None:
         raise ConnectionError("no network")
 
-    monkeypatch.setattr("pamfn.results.log_to_wandb", refused)
+    monkeypatch.setattr(record, "log_to_wandb", refused)
     run = finished("modalities=[rgb]", "seed=7")
     assert run.result() is not None
     assert "did not take the results" in caplog.text

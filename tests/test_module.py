@@ -11,11 +11,11 @@ import torch
 
 from composed import composed
 from conftest import UIPRMD_WIDTHS, WIDTHS
-from pamfn.config.compose import checked
+from pamfn.config.validation import checked
 from pamfn.data.features import read_features, write_store
 from pamfn.data.score_datamodule import ScoreDataModule
 from pamfn.errors import InputError
-from pamfn.pipeline.two_stage import data_module
+from pamfn.pipeline.build import data_module
 
 Arrays = dict[str, np.ndarray]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import pamfn.models
 from composed import composed
-from pamfn.config.compose import checked
+from pamfn.config.validation import checked
 from pamfn.errors import InputError
 from pamfn.models import PAMFN, LateFusion, ModalityBranch, Network
 from pamfn.models.baselines import GDLT, MSAF, MSLSTM, UMT, ActionNet, JointVA, MiniNet, PooledSVR

@@ -13,11 +13,15 @@ from safetensors.torch import load_file
 
 from commands import SERVER
 from composed import SMALL, composed, small
-from pamfn.config.compose import checked
+from pamfn.config.validation import checked
+from pamfn.data import synthetic
 from pamfn.data.synthetic import write_synthetic
 from pamfn.errors import InputError
-from pamfn.evaluate import evaluate
-from pamfn.pipeline import two_stage as pipeline
+from pamfn.pipeline import predictions as predictions_of_runs
+from pamfn.pipeline import record, two_stage
+from pamfn.pipeline.rescore import evaluate
+from pamfn.pipeline.two_stage import run_job
+from pamfn.runs import environment
 from pamfn.runs.folder import Run
 from pamfn.training.callbacks import Record, write_weights
 
@@ -32,7 +36,7 @@ def tiny_synthetic(tmp_path_factory):
     folder = tmp_path_factory.mktemp("synthetic")
     patched = pytest.MonkeyPatch()
     write_synthetic(folder, train=24, test=10)
-    patched.setattr("pamfn.data.synthetic.write_synthetic", lambda data_dir: None)
+    patched.setattr(synthetic, "write_synthetic", lambda data_dir: None)
     yield folder
     patched.undo()
 
@@ -41,12 +45,12 @@ def tiny_synthetic(tmp_path_factory):
 def quick_plots(request, monkeypatch):
     """Drawing takes longer than a small training."""
     if "plots" not in request.keywords:
-        for place in ("results.plot_curves", "predictions.plot_predictions"):
-            monkeypatch.setattr(f"pamfn.{place}", lambda path, *a, **k: path.touch())
+        for module, name in ((record, "plot_curves"), (predictions_of_runs, "plot_predictions")):
+            monkeypatch.setattr(module, name, lambda path, *a, **k: path.touch())
 
 
 def run(config):
-    return pipeline.run_job(config)
+    return run_job(config)
 
 
 def predictions(run: Run) -> str:
@@ -87,7 +91,7 @@ def test_both_stages_leave_a_folder_that_says_everything(tmp_path):
 def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
     first = run(small(tmp_path))
     before = predictions(first)
-    monkeypatch.setattr(pipeline, "fit", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(two_stage, "fit", lambda *a, **k: pytest.fail("trained again"))
     assert predictions(run(small(tmp_path))) == before
 
 
@@ -95,9 +99,9 @@ def test_one_modality_is_that_branch_alone_and_the_fused_job_reuses_it(tmp_path,
     alone = run(small(tmp_path, "modalities=[flow]"))
     assert alone.path.parent.name == "branch"
     trained = []
-    real = pipeline.fit
+    real = two_stage.fit
     monkeypatch.setattr(
-        pipeline, "fit", lambda c, r, kind, *a, **k: (trained.append(r.path), real(c, r, kind, *a, **k))
+        two_stage, "fit", lambda c, r, kind, *a, **k: (trained.append(r.path), real(c, r, kind, *a, **k))
     )
     run(small(tmp_path, "modalities=[rgb,flow]"))
     assert len(trained) == 2
@@ -175,14 +179,14 @@ def test_a_training_does_not_go_on_with_other_data(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(ResumePoint, "on_train_epoch_end", stop)
         with pytest.raises(StoppedError):
-            pipeline.run_job(small(tmp_path, *words))
+            run_job(small(tmp_path, *words))
     labels = tmp_path / "data" / "SYNTHETIC" / "train.txt"
     labels.write_text("\n".join(labels.read_text().splitlines()[:-1]) + "\n")
     (checkpoint,) = (tmp_path / "runs").rglob("resume.ckpt")
     with pytest.raises(
         InputError, match=r"SYNTHETIC/train.txt changed since. Bring .*, or remove (.*) to begin"
     ) as told:
-        pipeline.run_job(small(tmp_path, *words))
+        run_job(small(tmp_path, *words))
     assert str(checkpoint) in str(told.value)
 
 
@@ -287,7 +291,8 @@ def test_eight_videos_are_learned_by_heart_in_each_stage(tmp_path, modalities):
             *("model.branch.dropout=0.0", "model.branch.head_dropout=0.0", "model.feature_dropout=0.0"),
         )
     )
-    from pamfn.evaluate import configuration, rescored
+    from pamfn.pipeline.reload import configuration
+    from pamfn.pipeline.rescore import rescored
 
     scored = rescored(configuration(result(learned), None, None, None), learned.path, "train", "last")
     assert scored["srcc"] == pytest.approx(1.0)
@@ -356,7 +361,7 @@ def test_a_store_and_its_npy_are_the_same_data(tmp_path, monkeypatch):
     write_store(read_features(npy), npy.with_suffix(".safetensors"), extractor="planted")
     npy.unlink()
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "fit", lambda *a, **k: pytest.fail("trained again"))
+        patched.setattr(two_stage, "fit", lambda *a, **k: pytest.fail("trained again"))
         run(small(tmp_path, "modalities=[rgb]"))
     shutil.rmtree(tmp_path / "runs")
     assert predictions(run(small(tmp_path, "modalities=[rgb]"))) == first
@@ -377,12 +382,10 @@ def command(tmp_path: Path, *overrides: str) -> list[str]:
 def train_in_a_process(folder: str, queue) -> None:
     torch.set_num_threads(1)
     trained = []
-    real = pipeline.fit
-    pipeline.fit = lambda *a, **k: (trained.append(1), real(*a, **k))  # type: ignore[assignment]
-    from pamfn.data import synthetic
-
+    real = two_stage.fit
+    two_stage.fit = lambda *a, **k: (trained.append(1), real(*a, **k))  # type: ignore[assignment]
     synthetic.write_synthetic = lambda data_dir: None  # type: ignore[assignment]
-    pipeline.run_job(small(Path(folder), "modalities=[rgb]"))
+    run_job(small(Path(folder), "modalities=[rgb]"))
     queue.put(len(trained))
 
 
@@ -469,25 +472,23 @@ def test_peak_of_start_up_is_short(tmp_path):
 
 
 def test_code_that_is_no_commit_is_marked(tmp_path, monkeypatch):
-    from pamfn.pipeline import record as results
-
     def git(*words: str) -> None:
         who = ("-c", "user.name=a", "-c", "user.email=a@b")
         subprocess.run(["git", "-C", str(tmp_path / "code"), *who, *words], check=True, capture_output=True)
 
-    monkeypatch.setattr(results, "ROOT", tmp_path / "code")
+    monkeypatch.setattr(environment, "ROOT", tmp_path / "code")
     (tmp_path / "code" / "src").mkdir(parents=True)
-    assert results.commit() is None
+    assert environment.commit() is None
     model = tmp_path / "code" / "src" / "model.py"
     model.write_text("a = 1")
     git("init")
     git("add", ".")
     git("commit", "-m", "first")
-    clean = results.commit()
+    clean = environment.commit()
     assert clean is not None
     assert len(clean) == 40
     (model.parent / "added.py").touch()
-    assert results.commit() == clean + "+"
+    assert environment.commit() == clean + "+"
     (model.parent / "added.py").unlink()
     model.write_text("a = 2")
-    assert results.commit() == clean + "+"
+    assert environment.commit() == clean + "+"

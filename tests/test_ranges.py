@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from composed import composed
-from pamfn.config.compose import CONF, checked, resolved
+from pamfn.config.compose import CONF
 from pamfn.config.targets import signature_schema, target
+from pamfn.config.validation import checked, resolved
 from pamfn.errors import InputError
-from pamfn.pipeline.two_stage import check_buildable
+from pamfn.pipeline.build import check_buildable
 from pamfn.runs.lookup import wanted
 
 MODELS = sorted(file.stem for file in (CONF / "model").glob("*.yaml"))

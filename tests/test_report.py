@@ -12,7 +12,7 @@ import pytest
 from finished_runs import settings, trained
 from pamfn import report
 from pamfn.errors import InputError
-from pamfn.report import CAPTIONS, full_models, pictures_of, place, section
+from pamfn.reporting.html_report import CAPTIONS, full_models, pictures_of, place, section
 from pamfn.reporting.sweep import sweep_of
 
 TABLES = ("fusionnets", "number_of_fusionnets")

@@ -17,10 +17,14 @@ from composed import small
 from conftest import RunCli
 from finished_runs import result_like, trained
 from pamfn import archive, evaluate, export, figures, predict
+from pamfn.data import synthetic
 from pamfn.data.synthetic import write_synthetic
 from pamfn.errors import DivergedError, InputError
-from pamfn.pipeline.two_stage import load_network, run_job
-from pamfn.runs.folder import TEMPORARY, Run, digest
+from pamfn.files import TEMPORARY
+from pamfn.pipeline import fit, record
+from pamfn.pipeline.reload import load_network
+from pamfn.pipeline.two_stage import run_job
+from pamfn.runs.folder import Run, digest
 
 OPENERS: dict[str, Callable[[Path], Any]] = {
     "evaluate": lambda run: evaluate.evaluate(run, "test", "selected", None, None, None),
@@ -88,7 +92,7 @@ def test_a_run_folder_runs_no_code_of_others(
     "name",
     [
         *("torch.hub.load", "os.system", "torch.nn.Linear", "pamfn.models.branch.nn.Linear", "a:b", "__import__"),
-        *("pamfn.pipeline.L.Trainer", "pamfn.evaluate.main", "pamfn.data.pickles.pickle.loads", "", "pamfn..x"),
+        *("pamfn.pipeline.build.L.Trainer", "pamfn.evaluate.main", "pamfn.data.pickles.pickle.loads", "", "pamfn..x"),
     ],
 )
 def test_only_networks_of_this_package_are_built_from_a_run_folder(copied: Path, name: str):
@@ -258,7 +262,7 @@ def test_weights_that_are_no_numbers_give_no_score(copied: Path):
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_synthetic(tmp_path / "data", train=24, test=10)
-    monkeypatch.setattr("pamfn.data.synthetic.write_synthetic", lambda data_dir: None)
+    monkeypatch.setattr(synthetic, "write_synthetic", lambda data_dir: None)
     return tmp_path
 
 
@@ -270,7 +274,7 @@ def begun(folder: Path) -> Path:
 
     settings = small(folder, "modalities=[rgb]", "resume_seconds=0")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("pamfn.pipeline.write_weights", stop)
+        patched.setattr(fit, "write_weights", stop)
         with pytest.raises(RuntimeError, match="stopped"):
             run_job(settings)
     (file,) = folder.rglob("resume.ckpt")
@@ -359,7 +363,7 @@ def test_a_plot_that_fails_loses_no_result(
     def fails(*_: Any, **__: Any) -> None:
         raise ValueError("ParseException")
 
-    monkeypatch.setattr("pamfn.results.plot_test", fails)
+    monkeypatch.setattr(record, "plot_test", fails)
     run = run_job(small(data, "modalities=[rgb]"))
     assert run.result() is not None
     assert run.file("curves.png").exists()
@@ -373,7 +377,7 @@ def test_who_takes_the_lock_removes_what_no_process_owns(tmp_path: Path):
         file.touch()
     os.mkfifo(tmp_path / f".x.y{TEMPORARY}")  # is no file of ours, and would be waited for
     code = (
-        "import sys; from pathlib import Path; from pamfn.store import whole\n"
+        "import sys; from pathlib import Path; from pamfn.files import whole\n"
         "with whole(Path(sys.argv[1])) as file: print(file, flush=True); sys.stdin.read()"
     )
     words = [sys.executable, "-c", code, str(tmp_path / "model.onnx")]

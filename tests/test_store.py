@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from finished_runs import result_like
-from pamfn.config.compose import checked
+from pamfn import files
 from pamfn.config.schema import CUT
+from pamfn.config.validation import checked
 from pamfn.errors import InputError
-from pamfn.runs.folder import Run, cannot_write, digest, find, whole, write_text
+from pamfn.files import cannot_write, whole, write_text
+from pamfn.runs.folder import Run, digest, find
 
 
 def left(folder: Path) -> list[str]:
@@ -82,7 +84,7 @@ def test_a_full_disk_is_told_with_what_happens_next(tmp_path: Path):
 
 
 def test_torchs_own_error_on_a_full_disk_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("pamfn.store.full", lambda folder: True)
+    monkeypatch.setattr(files, "full", lambda folder: True)
     with pytest.raises(InputError, match="no space left"), whole(tmp_path / "text"):
         raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
 
@@ -188,7 +190,7 @@ def test_a_second_thread_waits_until_the_first_is_done(tmp_path: Path):
 
 def test_another_process_waits_and_a_dead_one_holds_nothing(tmp_path: Path):
     code = (
-        "import sys; from pathlib import Path; from pamfn.store import Run\n"
+        "import sys; from pathlib import Path; from pamfn.runs.folder import Run\n"
         "with Run(Path(sys.argv[1])).locked(): print('locked', flush=True); sys.stdin.read()"
     )
     words = [sys.executable, "-c", code, str(tmp_path)]

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pamfn.finished
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -20,13 +19,18 @@ from omegaconf import OmegaConf
 from composed import SMALL
 from conftest import RunCli
 from finished_runs import result_like
-from pamfn.archive import archive, main
-from pamfn.config.compose import CONF, EXPERIMENTS, register, resolved, table_names
+from pamfn import train
+from pamfn.archive import main
+from pamfn.config.compose import CONF, EXPERIMENTS, register, table_names
 from pamfn.config.schema import Table
+from pamfn.config.validation import resolved
 from pamfn.errors import InputError
 from pamfn.reporting.build import built
+from pamfn.reporting.plan import hours, nets, plan
 from pamfn.reporting.stream_rows import PLACES, by_place, rows_of
-from pamfn.reporting.sweep import Job, Sweep, expand, hours, jobs_of, nets, plan, sweep_of, sweeps
+from pamfn.reporting.sweep import Job, Sweep, expand, jobs_of, sweep_of, sweeps
+from pamfn.runs import lookup
+from pamfn.runs.archive import archive
 from pamfn.runs.folder import Run
 from pamfn.runs.lookup import finished
 from pamfn.train import prepared, tagged
@@ -341,7 +345,7 @@ def test_a_job_is_tagged_with_its_place_beside_deletions(tmp_path: Path, monkeyp
     job = only_job(tmp_path)
     words = ["~model.samples", "+experiment=uiprmd", "+ablation=full"]
     given = SimpleNamespace(overrides=SimpleNamespace(task=words))
-    monkeypatch.setattr("pamfn.train.HydraConfig", SimpleNamespace(get=lambda: given))
+    monkeypatch.setattr(train, "HydraConfig", SimpleNamespace(get=lambda: given))
     assert tagged(job.config).logger.tags[-2:] == ["full", "uiprmd"]
     given.overrides.task = ["+experiment=fisv_tes", "data=uiprmd", "+ablation=full"]
     assert tagged(job.config).logger.tags[-2:] == ["full", "uiprmd"]
@@ -373,7 +377,7 @@ def finished_like(job: Job) -> dict:
 
 
 def test_the_archive_answers_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("pamfn.finished.ARCHIVE", tmp_path / "archive")
+    monkeypatch.setattr(lookup, "ARCHIVE", tmp_path / "archive")
     job = only_job(tmp_path)
     run = job.run
     run.path.mkdir(parents=True)
@@ -395,7 +399,7 @@ def test_an_archived_run_of_other_data_is_no_answer(
     tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     """Whoever has other feature files trains on those; the archive is not theirs to remove."""
-    monkeypatch.setattr("pamfn.finished.ARCHIVE", tmp_path / "archive")
+    monkeypatch.setattr(lookup, "ARCHIVE", tmp_path / "archive")
     job = only_job(tmp_path, f"paths.data_dir={tiny_data}")
     job.run.write_result({**finished_like(job), "data_files": {"UIPRMD/train.txt": "another"}})
     job.run.file("predictions.csv").touch()
@@ -443,7 +447,7 @@ def test_if_nothing_is_finished_or_a_folder_is_no_run_nothing_is_archived(
 
 
 def test_the_plan_counts_what_is_missing_by_what_like_runs_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pamfn.finished, "ARCHIVE", tmp_path / "archive")
+    monkeypatch.setattr(lookup, "ARCHIVE", tmp_path / "archive")
     sweep_words = [f"paths.output_dir={tmp_path / 'runs'}", f"paths.data_dir={tmp_path}", "+experiment=uiprmd"]
     sweep = sweep_of("fusion_stages", ["+ablation=full", *sweep_words])
     nothing = plan(sweep)
@@ -460,7 +464,7 @@ def test_the_plan_counts_what_is_missing_by_what_like_runs_took(tmp_path: Path, 
 
 
 def test_a_plan_is_without_hours_when_all_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pamfn.finished, "ARCHIVE", tmp_path / "archive")
+    monkeypatch.setattr(lookup, "ARCHIVE", tmp_path / "archive")
     job = only_job(tmp_path)
     job.run.path.mkdir(parents=True)
     job.run.write_result(finished_like(job))
@@ -471,7 +475,7 @@ def test_a_plan_is_without_hours_when_all_is_done(tmp_path: Path, monkeypatch: p
 
 
 def test_a_refit_counts_the_training_that_chooses_its_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pamfn.finished, "ARCHIVE", tmp_path / "archive")
+    monkeypatch.setattr(lookup, "ARCHIVE", tmp_path / "archive")
     held = only_job(tmp_path, "protocol=holdout")
     refit = only_job(tmp_path, "protocol=holdout", "protocol.refit=true")
     held_names, refit_names = ({net.run.path.name for net in nets(job)} for job in (held, refit))

@@ -21,20 +21,24 @@ from composed import composed
 from conftest import RunCli
 from finished_runs import result_like
 from pamfn import tables
-from pamfn.config.compose import CONF, EXPERIMENTS, resolved, table_names
+from pamfn.config.compose import CONF, EXPERIMENTS, table_names
 from pamfn.config.schema import Config, Table
+from pamfn.config.validation import resolved
 from pamfn.errors import InputError
 from pamfn.evaluation.metrics import METRICS, Metric, mean_of, metrics_of, score_metrics
+from pamfn.reporting import sweep as sweep_module
 from pamfn.reporting.build import build, paper_figures
 from pamfn.reporting.cells import AVERAGES, COLUMNS, Measured, misprinted, ordered
 from pamfn.reporting.pages import Section, page
+from pamfn.reporting.plan import plan
+from pamfn.reporting.print_tables import refuse_unread
 from pamfn.reporting.render import BuiltTable, Layout, build_table, number
 from pamfn.reporting.selection_table import protocols
-from pamfn.reporting.sweep import Job, plan, sweep_of
+from pamfn.reporting.sweep import Job, sweep_of
+from pamfn.runs import lookup
 from pamfn.runs.folder import Run
 from pamfn.runs.lookup import every_run, locate, readable, wanted
 from pamfn.runs.summary import summary_of
-from pamfn.tables import refuse_unread
 from wandb_files import merged, records
 
 FISV = "+experiment=fisv_tes,fisv_pcs"
@@ -45,7 +49,7 @@ REFERENCES = sorted(file.stem for file in (EXPERIMENTS / "reference").glob("*.cs
 @pytest.fixture(autouse=True)
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An archive of our own, empty at first."""
-    monkeypatch.setattr("pamfn.finished.ARCHIVE", tmp_path / "archive")
+    monkeypatch.setattr(lookup, "ARCHIVE", tmp_path / "archive")
     return tmp_path / "archive"
 
 
@@ -626,7 +630,7 @@ def test_experiments_of_one_data_set_are_columns_under_their_own_names(tmp_path:
     conf = shutil.copytree(CONF, tmp_path / "conf")
     for name in ("one", "two"):
         (conf / "experiment" / f"{name}.yaml").write_text("# @package _global_\ndefaults: [uiprmd]\n")
-    monkeypatch.setattr("pamfn.sweep.CONF", conf)
+    monkeypatch.setattr(sweep_module, "CONF", conf)
     table = built(tmp_path, "+experiment=one,two", "data.crop=8", "+ablation=full", "seed=0")
     assert list(table.frame.columns) == ["row", "", "one", "two"]
     with pytest.raises(InputError, match=r"^data=fisv_tes: the columns one, two of fusionnets would all be of"):

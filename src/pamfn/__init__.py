@@ -11,16 +11,22 @@ if sys.argv[:1] == ["-m"]:  # `python -m pamfn...`, whose module is being looked
 
 TYPE_CHECKING = False  # as type checkers know it, without importing typing
 if TYPE_CHECKING:
-    from pamfn.evaluate import load
     from pamfn.models import PAMFN, ModalityBranch
-    from pamfn.tables import table
+    from pamfn.pipeline.reload import load
+    from pamfn.reporting.print_tables import table
     from pamfn.train import fit
 
 __all__ = ["PAMFN", "ModalityBranch", "__version__", "fit", "load", "table"]
 
 __version__ = "0.1.0"
 
-PLACES = {"PAMFN": "models", "ModalityBranch": "models", "fit": "train", "load": "evaluate", "table": "tables"}
+PLACES = {
+    "PAMFN": "models",
+    "ModalityBranch": "models",
+    "fit": "train",
+    "load": "pipeline.reload",
+    "table": "reporting.print_tables",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -4,39 +4,12 @@ With `--table number_of_fusionnets` Figure 6 instead, from the finished runs of 
 """
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from pamfn.config.compose import refuse, register
+from pamfn.command_line.options import add_trust
+from pamfn.command_line.process import refuse
+from pamfn.config.compose import register
 from pamfn.errors import InputError
-from pamfn.evaluate import add_trust
-from pamfn.evaluation.plots import plot_attention, plot_decisions, plot_fusionnets, plot_policy, plot_text
-from pamfn.pipeline.explain import Explanation, Video, explain, fused, has_weights
-from pamfn.reporting.collect import answered
-from pamfn.reporting.sweep import Sweep, sweep_of
-
-STAGE = 2
-"""The stage of the paper's Figures 7 and 8."""
-SWEPT = "model.num_fusion_nets"
-"""What Figure 6 is drawn over."""
-
-
-@dataclass
-class Drawn:
-    """Files that were written, and a sentence for each that could not be."""
-
-    files: list[Path] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-
-    def add(self, path: Path, draw: Callable[[Path], None]) -> None:
-        """Draws one figure, or tells why not."""
-        try:
-            draw(path)
-            self.files.append(path)
-        except InputError as error:
-            self.left_out += [f"{path.name}: {problem}" for problem in error.problems]
 
 
 def main() -> None:
@@ -55,6 +28,8 @@ def main() -> None:
     unread = [option for option, value in of_runs.items() if value is not None]
     if arguments.table and unread:
         parser.error(f"{', '.join(unread)}: --table draws stored results and reads no videos. Leave it out.")
+    from pamfn.reporting.paper_figures import draw_runs, draw_table  # here, since it brings torch
+
     register()
     try:
         if arguments.table:
@@ -69,128 +44,6 @@ def main() -> None:
         print(f"wrote {path}")
     for sentence in drawn.left_out:
         print(f"left out: {sentence}")
-
-
-def draw_runs(
-    folders: Sequence[Path],
-    to: Path,
-    video: str | None = None,
-    split: str = "test",
-    data_dir: str | None = None,
-    trust: Sequence[str] = (),
-) -> Drawn:
-    """decisions.png with a line a run; attention.png and policy.png for one video of the first run.
-
-    What a network lacks (a decoder, a policy, its weights) is told in `left_out`.
-
-    Raises:
-        InputError: when a run is not a finished fused one, the video is unknown, or nothing can be drawn.
-    """
-    if not folders:
-        raise InputError("which runs? Give folders of finished fused runs, such as runs/fusion/*, or --table NAME.")
-    labels = labelled([fused(folder) for folder in folders], folders)
-    drawn = Drawn()
-    drawn.add(to / "decisions.png", lambda path: draw_decisions(path, labels, split, data_dir, trust))
-    if has_weights(folders[0]):
-        explanation = explain(folders[0], split, data_dir, trust)
-        shown = explanation.video(video)
-        drawn.add(to / "attention.png", lambda path: draw_attention(path, explanation, shown))
-        drawn.add(to / "policy.png", lambda path: draw_policy(path, explanation, shown))
-    else:
-        drawn.left_out.append(f"attention.png, policy.png: {folders[0]} has no weights.")
-    if not drawn.files:
-        raise InputError(drawn.left_out)
-    return drawn
-
-
-def labelled(results: Sequence[dict[str, Any]], folders: Sequence[Path]) -> dict[str, Path]:
-    """{label: folder}: the shortest name that tells the runs apart: data set, with its seed, folder, or its path."""
-    names = [
-        [r["name"] for r in results],
-        [f"{r['name']}, seed {r['seed']}" for r in results],
-        [folder.name for folder in folders],
-        [str(folder) for folder in folders],
-    ]
-    apart = next((labels for labels in names if len(set(labels)) == len(folders)), names[-1])
-    return dict(zip(apart, folders, strict=True))
-
-
-def draw_decisions(
-    path: Path,
-    runs: Mapping[str, Path],
-    split: str = "test",
-    data_dir: str | None = None,
-    trust: Sequence[str] = (),
-) -> None:
-    """Figure 5 of {label: folder of a finished fused run}, from the results where they hold the counts."""
-    plot_decisions(path, {label: counts_of(folder, split, data_dir, trust) for label, folder in runs.items()}, split)
-
-
-def counts_of(folder: Path, split: str, data_dir: str | None, trust: Sequence[str]) -> list[list[int]]:
-    """[[n_0, ..., n_K] of every stage]: how often a run's network enabled how many FusionNets.
-
-    Raises:
-        InputError: when it decides nothing, or has neither counts in its result nor weights.
-    """
-    result = fused(folder)
-    if split == "test" and result.get("decisions"):
-        return result["decisions"]
-    return explain(folder, split, data_dir, trust).decision_counts()
-
-
-def draw_attention(path: Path, explanation: Explanation, video: Video) -> None:
-    """Figure 7 of one video."""
-    weights = explanation.attention(video, STAGE)
-    plot_attention(path, weights, 2**STAGE, f"{title(explanation, video)}\nattention, stage {STAGE}")
-
-
-def draw_policy(path: Path, explanation: Explanation, video: Video) -> None:
-    """Figure 8 of one video."""
-    decision = explanation.decisions(video, STAGE)
-    told = f"{title(explanation, video)}\nenabled FusionNets, stage {STAGE}"
-    plot_policy(path, decision, explanation.networks, 2**STAGE, told)
-
-
-def title(explanation: Explanation, video: Video) -> str:
-    points = f"judges {video.points:.2f}, predicted {video.predicted:.2f} points"
-    return f"{plot_text(explanation.task)}, seed {explanation.seed}, {plot_text(video.name)}: {points}"
-
-
-def draw_table(name: str, overrides: Sequence[str], to: Path) -> Drawn:
-    """fusionnets.png, from those runs of a sweep over K that are finished.
-
-    Raises:
-        InputError: when the table does not sweep K, or none of its runs is finished.
-    """
-    sweep = sweep_of(name, overrides)
-    if sweep.table.row != SWEPT:
-        raise InputError(f"Figure 6 is drawn over {SWEPT}, and {name} sweeps {sweep.table.row}.")
-    drawn = Drawn()
-    drawn.add(to / "fusionnets.png", lambda path: draw_fusionnets(path, sweep))
-    if not drawn.files:
-        raise InputError(drawn.left_out)
-    answers, drawn.left_out = answered(sweep)
-    missing = len(sweep.jobs) - len(answers)
-    drawn.left_out += [f"{missing} of {len(sweep.jobs)} runs, which are not finished."] if missing else []
-    return drawn
-
-
-def draw_fusionnets(path: Path, sweep: Sweep) -> None:
-    """Figure 6 of a sweep over K: the reported Spearman correlation of its finished runs.
-
-    Raises:
-        InputError: when none is finished.
-    """
-    answers, problems = answered(sweep)
-    srcc: dict[str, dict[int, list[float]]] = {}
-    for answer in answers:
-        value = answer.result["metrics"][answer.result["reported"]]["srcc"]
-        if value is not None:
-            srcc.setdefault(sweep.data[answer.job.column], {}).setdefault(int(answer.job.row), []).append(value)
-    if not srcc:
-        told = f"python -m pamfn.tables {sweep.table.name} with the same settings says how to train them"
-        raise InputError([*problems, f"none of the {len(sweep.jobs)} runs is finished; {told}."])
-    plot_fusionnets(path, srcc, answers[0].result["reported"])
 
 
 if __name__ == "__main__":

@@ -1,12 +1,19 @@
 """Files that are about to be read: what is no file, or cannot be the right one, is refused before it is opened."""
 
+import errno
+import fcntl
+import glob
+import hashlib
 import os
+import re
 import stat
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from pamfn.errors import InputError
+from pamfn.errors import InputError, WriteError
 
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -57,3 +64,118 @@ def few(path: Path, problems: Sequence[str]) -> list[str]:
     more = len(problems) - MOST_PROBLEMS
     told = [f"{path}: and {more} more problems of these kinds."] if more > 0 else []
     return [*problems[:MOST_PROBLEMS], *told]
+
+
+TEMPORARY = ".tmp"
+"""Ending of files that are being written; they begin with a dot and the name that they will get."""
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary file that takes `path`'s place if the block succeeds, and is removed if it does not.
+
+    What a killed process left of the same file is removed.
+
+    Raises:
+        InputError: when the file cannot be written (no space, no permission).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(path.parent, path.name)
+        handle, temporary = own_temporary(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~current_umask())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) or full(path.parent):
+            raise cannot_write(path, error) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def own_temporary(path: Path) -> tuple[int, Path]:
+    """An empty file beside `path`, locked for as long as its handle is open, which tells that its process lives."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
+        with suppress(OSError):  # a file system without locks: nothing is taken for abandoned there
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:  # else it was taken for abandoned before it was locked
+            return handle, Path(name)
+        os.close(handle)
+
+
+def remove_abandoned(folder: Path, name: str = "") -> None:
+    """Removes what processes that live no more have half-written in a folder (of one file, or of all)."""
+    for left in folder.glob(f".{glob.escape(name) or '*'}.*{TEMPORARY}"):
+        if left.is_symlink() or not left.is_file():  # a pipe would be waited for
+            continue
+        with suppress(OSError), left.open("rb") as file:  # OSError: locked by who writes it, or gone by now
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink(missing_ok=True)
+
+
+def current_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def full(folder: Path) -> bool:
+    """Whether a disk has less than a megabyte left (torch reports a full disk as a RuntimeError)."""
+    stat = os.statvfs(folder)
+    return stat.f_bavail * stat.f_frsize < 2**20
+
+
+def cannot_write(path: Path, error: Exception) -> WriteError:
+    number = getattr(error, "errno", None)
+    if number == errno.EFBIG:
+        return WriteError(
+            f"{path} would be larger than files may be here (`ulimit -f`); nothing half-written was left. Raise that "
+            "limit and run the same command again: a training goes on where it stopped."
+        )
+    if number in (errno.ENOSPC, errno.EDQUOT) or not isinstance(error, OSError):
+        return WriteError(
+            f"no space left to write {path}; nothing half-written was left. Free some, or write "
+            "elsewhere, and run the same command again: a training goes on where it stopped."
+        )
+    reason = getattr(error, "strerror", None) or error
+    return WriteError(
+        f"cannot write {path}: {reason}. Choose a folder that can be written (training: paths.output_dir)."
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole."""
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+NO_NAMES = re.compile(r'[/\\:*?"<>|~]|^\.|[. ]$')
+"""What a file's name cannot hold, start or end with on some system; `~` stands before a digest alone."""
+
+
+DEVICES = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)
+"""Names that Windows keeps for itself, with any ending."""
+
+
+NAME_BYTES = 100
+
+
+def file_name(text: str) -> str:
+    """The name of one file or folder, of 100 bytes at most; different texts have different names.
+
+    A text that can be such a name is its own. Any other has what does not fit replaced, and ends in `~` and a digest of
+    the text, which no other name can.
+    """
+    name = "".join(c if c.isprintable() else "_" for c in text)
+    name = DEVICES.sub(r"_\g<0>", NO_NAMES.sub("_", name))
+    if name and name == text and len(name.encode()) <= NAME_BYTES:
+        return name
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:10]
+    kept = name.encode()[: NAME_BYTES - 1 - len(digest)].decode("utf-8", "ignore")
+    return f"{kept}~{digest}"

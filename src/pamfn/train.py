@@ -18,19 +18,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pamfn.command_line.process import PARENT, refuse_unread, say
-from pamfn.config.compose import (
-    CONF,
-    checked,
-    let_checked_refuse,
-    parsed,
-    refuse,
-    refuse_choices,
-    register,
-    resolved,
-    table_names,
-)
+from pamfn.command_line.process import PARENT, refuse, refuse_unread, say
+from pamfn.config.compose import CONF, let_checked_refuse, refuse_choices, register, table_names
 from pamfn.config.schema import Config
+from pamfn.config.validation import checked, parsed, resolved
 from pamfn.errors import InputError, TerminatedError
 from pamfn.evaluation.metrics import main_metric
 from pamfn.pipeline.failures import foreseen, list_failed, record
@@ -85,7 +76,8 @@ def run_or_load(raw: DictConfig) -> float:
 
 def trained(job: Config) -> Run:
     """The job's run, which is trained (or gone on with)."""
-    from pamfn.pipeline.two_stage import quiet, run_job
+    from pamfn.pipeline.reload import quiet
+    from pamfn.pipeline.two_stage import run_job
 
     quiet()
     return run_job(job)
@@ -183,7 +175,7 @@ def prepared(words: list[str]) -> None:
 
 def dry(words: list[str]) -> None:
     """Prints the jobs of a table's sweep: which are done, the hours that the others would take."""
-    from pamfn.reporting.sweep import plan
+    from pamfn.reporting.plan import plan
 
     table = table_of(words)
     if table is None:

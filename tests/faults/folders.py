@@ -69,7 +69,13 @@ def cut(name: str) -> Callable[[Path], object]:
     return lambda run: (run / name).write_bytes((run / name).read_bytes()[:-50])
 
 
-NAMES = ("planted.Net", "torch.hub.load", "IPython.start_ipython", "pamfn.command_line.process.os._exit", "torch.nn.Linear")
+NAMES = (
+    "planted.Net",
+    "torch.hub.load",
+    "IPython.start_ipython",
+    "pamfn.command_line.process.os._exit",
+    "torch.nn.Linear",
+)
 PLACES = ("model", "model.branch", "data", "trainer")
 CODE = {f"{name} as {place}": targeting(place, name) for place in PLACES for name in NAMES}
 RESULTS: dict[str, Callable[[Path], object]] = {

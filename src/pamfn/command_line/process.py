@@ -6,9 +6,13 @@ import signal
 import sys
 import threading
 import time
+import traceback
+import typing
 from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import NoReturn, TextIO
+
+from pamfn.errors import InputError
 
 AGAIN = "Nothing half-written was left. The same command starts again, a training where it was last saved."
 """What is said of every command that is stopped."""
@@ -120,3 +124,19 @@ def watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)  # as if it had been killed, which no run minds
+
+
+def traceback_wanted() -> bool:
+    """Whether the user asked to see where in the code a mistake was noticed."""
+    return bool(os.environ.get("PAMFN_TRACEBACK"))
+
+
+def refuse(error: InputError) -> typing.NoReturn:
+    """Ends the process with the sentences of a mistake."""
+    if traceback_wanted():
+        traceback.print_exception(error)
+        raise SystemExit(1)
+    print(
+        f"error: {error}" if len(error.problems) == 1 else "errors:\n  " + "\n  ".join(error.problems), file=sys.stderr
+    )
+    raise SystemExit(1)

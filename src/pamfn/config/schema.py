@@ -7,10 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from pamfn.evaluation.selection import ReportedRule, RuleName
-
 Node = dict[str, Any]
 """A `_target_` and its arguments, checked against the target's signature."""
+
+RuleName = Literal["best_on_test", "last", "last10", "holdout", "refit"]
+"""The rules by which an epoch is chosen; what they do is in evaluation/selection.py."""
+
+ReportedRule = Literal["best_on_test", "holdout", "refit"]
+"""The rules of which a protocol reports the number."""
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 

@@ -20,8 +20,7 @@ from safetensors.numpy import save
 from pamfn.data.pickles import load_npy_dict
 from pamfn.data.video_names import problem_of_name, shown
 from pamfn.errors import InputError
-from pamfn.files import regular
-from pamfn.runs.folder import whole
+from pamfn.files import regular, whole
 
 STORE_VERSION = "1"
 CONVERT = "python -m pamfn.convert features"

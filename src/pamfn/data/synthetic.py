@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from pamfn.data.score_datamodule import ScoreDataModule
-from pamfn.runs.folder import whole
+from pamfn.files import whole
 
 VERSION = 1
 DATASET = "SYNTHETIC"

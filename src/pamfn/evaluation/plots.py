@@ -20,7 +20,7 @@ from pamfn.errors import InputError
 from pamfn.evaluation.intervals import spread as spread_over_seeds
 from pamfn.evaluation.metrics import METRICS, main_metric
 from pamfn.evaluation.selection import Row, metrics_in
-from pamfn.runs.folder import whole
+from pamfn.files import whole
 
 DRAWABLE = 1e30
 """Larger numbers are not drawn: beyond float32 an axis has no ends."""

@@ -1,6 +1,6 @@
 """The rules by which an epoch is chosen, what they are called, and the test metrics that each gives.
 
-To add a rule, add its name to `RuleName` and a row to `RULES`.
+To add a rule, add its name to `RuleName` (config/schema.py) and a row to `RULES`.
 """
 
 import math
@@ -12,10 +12,6 @@ from pamfn.evaluation.metrics import METRICS, main_metric
 
 Row = Mapping[str, float]
 """One epoch's curve: epoch (from 0), loss, `<split>/<metric>`."""
-
-RuleName = Literal["best_on_test", "last", "last10", "holdout", "refit"]
-ReportedRule = Literal["best_on_test", "holdout", "refit"]
-"""The rules of which a protocol reports the number: those with `SelectionRule.protocol`."""
 
 
 @dataclass(frozen=True)

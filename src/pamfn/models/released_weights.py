@@ -17,9 +17,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pamfn.errors import InputError
+from pamfn.files import whole
 from pamfn.models.branch import ModalityBranch
 from pamfn.models.pamfn import PAMFN
-from pamfn.runs.folder import whole
 
 BRANCHES = {"rgb": "model_r", "flow": "model_f", "audio": "model_a"}
 UNUSED = re.compile(r"c|stage\d+\.(s_fusion\.fusion_s|f_fusion\.fusion_f)\.norm\.(weight|bias)")

@@ -1,1 +1,1 @@
-"""ROOM"""
+"""Train, record, reopen and explain networks: what the commands do with one configuration."""

@@ -12,10 +12,10 @@ from torch import Tensor
 from pamfn.data.batches import Batch, WholeVideos
 from pamfn.data.score_datamodule import ScoreDataModule
 from pamfn.errors import InputError
-from pamfn.evaluate import configuration
 from pamfn.models.fusion_stage import StageOutput
 from pamfn.models.pamfn import PAMFN
-from pamfn.pipeline.two_stage import data_module, load_network, refuse_no_split
+from pamfn.pipeline.build import data_module
+from pamfn.pipeline.reload import configuration, load_network, refuse_no_split
 from pamfn.runs.folder import Run
 
 

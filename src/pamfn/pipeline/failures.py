@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from pamfn.command_line.process import end_with_parent
 from pamfn.errors import InputError
-from pamfn.runs.folder import write_text
+from pamfn.files import write_text
 
 log = logging.getLogger(__name__)
 

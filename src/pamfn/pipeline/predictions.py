@@ -11,7 +11,8 @@ from scipy.special import expit
 from pamfn.evaluation.average_precision import average_precision, chance
 from pamfn.evaluation.metrics import metrics_of, video_metrics
 from pamfn.evaluation.plots import plot_predictions, plot_video_precision
-from pamfn.runs.folder import Run, write_text
+from pamfn.files import write_text
+from pamfn.runs.folder import Run
 from pamfn.training.recipe import Points
 
 Predictions = dict[str, dict[str, Points]]

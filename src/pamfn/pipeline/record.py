@@ -2,10 +2,6 @@
 
 import csv
 import logging
-import platform
-import resource
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.loggers import WandbLogger
 
 from pamfn import __version__
-from pamfn.config.compose import ROOT
 from pamfn.config.schema import Config
 from pamfn.data.base_datamodule import VideoSplits
 from pamfn.data.highlight_datamodule import YouTubeHighlightsDataModule
@@ -30,6 +24,7 @@ from pamfn.evaluation.plots import plot_curves
 from pamfn.evaluation.selection import RULES, metrics_by_rule, reported_rule, weights_by_rule
 from pamfn.models.network import Network
 from pamfn.pipeline.predictions import Predictions, plot_test, write_predictions
+from pamfn.runs.environment import COMMIT, machine, peak_memory_mib
 from pamfn.runs.folder import Run
 from pamfn.training.recipe import Points, RecipeModule
 from pamfn.training.tasks import task_of
@@ -209,58 +204,3 @@ def flat(metrics: dict[str, dict[str, float]], reported: str) -> dict[str, float
         f"protocol/{protocol}/{name}": value for protocol, named in metrics.items() for name, value in named.items()
     }
     return every | {f"reported/{name}": value for name, value in metrics[reported].items()}
-
-
-def commit() -> str | None:
-    """The commit of the code, with `+` when files were changed or added since; None outside a checkout."""
-    if ROOT is None:
-        return None
-    try:
-        head = subprocess.run(
-            ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "-C", str(ROOT), "status", "--porcelain", "--", "src", "conf"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head + ("+" if changed else "")
-
-
-def machine(config: Config | None = None) -> dict[str, Any]:
-    """Processor, threads, and the GPU, if there is one and a job of this configuration does not leave it alone."""
-    on_cpu = config is not None and config.trainer.get("accelerator") == "cpu"
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "cpu": names[0] if names else platform.processor(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() and not on_cpu else None,
-        "threads": torch.get_num_threads(),
-    }
-
-
-def peak_memory_mib() -> dict[str, float]:
-    """Highest resident memory of this process so far, and of the GPU."""
-    peak = {"cpu": peak_resident_mib()}
-    if torch.cuda.is_available():
-        peak["gpu"] = torch.cuda.max_memory_allocated() / 2**20
-    return peak
-
-
-def peak_resident_mib() -> float:
-    """Highest resident memory of this process so far; where /proc does not tell, of whatever started it too."""
-    status = Path("/proc/self/status")
-    for line in status.read_text().splitlines() if status.exists() else []:
-        if line.startswith("VmHWM:"):  # ru_maxrss on Linux begins with what the parent held
-            return int(line.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-COMMIT = commit()
-"""Of the code that is running: asked for when it is imported, since the checkout may change during a long training."""

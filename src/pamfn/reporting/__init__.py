@@ -1,1 +1,1 @@
-"""ROOM"""
+"""Sweeps, tables, figures and reports of finished runs."""

@@ -7,9 +7,8 @@ from typing import Any
 
 from jinja2 import StrictUndefined, Template
 
-from pamfn.naming import page_text
 from pamfn.reporting.collect import Answer
-from pamfn.reporting.render import BuiltTable
+from pamfn.reporting.render import BuiltTable, page_text
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 

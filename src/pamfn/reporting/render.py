@@ -1,6 +1,7 @@
 """A table of results beside the paper's figures, built from plain data, in four formats."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -238,3 +239,15 @@ def equal_rows(cells: Sequence[Cell]) -> list[str]:
         "Is the switch connected?"
         for rows, columns in groups.items()
     ]
+
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+UNENCODABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+"""What no page can hold: control characters but for tab and newline, halves of a character, what is none."""
+
+
+def page_text(text: str) -> str:
+    """A text that can be written as UTF-8 and read as a page: what cannot is replaced."""
+    return UNENCODABLE.sub(REPLACEMENT, text)

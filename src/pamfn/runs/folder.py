@@ -1,14 +1,9 @@
 """Results on disk: a folder a run, named by what decides its numbers; files appear whole or not at all."""
 
-import errno
-import fcntl
-import glob
 import hashlib
 import json
 import logging
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,8 +13,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pamfn.config.schema import problems_of_result, without_cut
-from pamfn.errors import InputError, WriteError
-from pamfn.files import regular
+from pamfn.errors import InputError
+from pamfn.files import TEMPORARY, cannot_write, regular, remove_abandoned, write_text
 
 log = logging.getLogger(__name__)
 
@@ -31,95 +26,6 @@ LARGEST_RESULT = 16 * 2**20
 
 NAMED = 3
 """Problems of one result that are named."""
-
-
-TEMPORARY = ".tmp"
-"""Ending of files that are being written; they begin with a dot and the name that they will get."""
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary file that takes `path`'s place if the block succeeds, and is removed if it does not.
-
-    What a killed process left of the same file is removed.
-
-    Raises:
-        InputError: when the file cannot be written (no space, no permission).
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(path.parent, path.name)
-        handle, temporary = own_temporary(path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~current_umask())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, OSError) or full(path.parent):
-            raise cannot_write(path, error) from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-        os.close(handle)
-
-
-def own_temporary(path: Path) -> tuple[int, Path]:
-    """An empty file beside `path`, locked for as long as its handle is open, which tells that its process lives."""
-    while True:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
-        with suppress(OSError):  # a file system without locks: nothing is taken for abandoned there
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:  # else it was taken for abandoned before it was locked
-            return handle, Path(name)
-        os.close(handle)
-
-
-def remove_abandoned(folder: Path, name: str = "") -> None:
-    """Removes what processes that live no more have half-written in a folder (of one file, or of all)."""
-    for left in folder.glob(f".{glob.escape(name) or '*'}.*{TEMPORARY}"):
-        if left.is_symlink() or not left.is_file():  # a pipe would be waited for
-            continue
-        with suppress(OSError), left.open("rb") as file:  # OSError: locked by who writes it, or gone by now
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            left.unlink(missing_ok=True)
-
-
-def current_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def full(folder: Path) -> bool:
-    """Whether a disk has less than a megabyte left (torch reports a full disk as a RuntimeError)."""
-    stat = os.statvfs(folder)
-    return stat.f_bavail * stat.f_frsize < 2**20
-
-
-def cannot_write(path: Path, error: Exception) -> WriteError:
-    number = getattr(error, "errno", None)
-    if number == errno.EFBIG:
-        return WriteError(
-            f"{path} would be larger than files may be here (`ulimit -f`); nothing half-written was left. Raise that "
-            "limit and run the same command again: a training goes on where it stopped."
-        )
-    if number in (errno.ENOSPC, errno.EDQUOT) or not isinstance(error, OSError):
-        return WriteError(
-            f"no space left to write {path}; nothing half-written was left. Free some, or write "
-            "elsewhere, and run the same command again: a training goes on where it stopped."
-        )
-    reason = getattr(error, "strerror", None) or error
-    return WriteError(
-        f"cannot write {path}: {reason}. Choose a folder that can be written (training: paths.output_dir)."
-    )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole."""
-    with whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def finite(content: Any) -> Any:
@@ -149,7 +55,7 @@ class Run:
     def result(self) -> dict[str, Any] | None:
         """The run's result.json, or None while it is not finished.
 
-        All of it is checked before any of it is used (`pamfn.schema.Result`): run folders are passed around.
+        All of it is checked before any of it is used (`pamfn.config.schema.Result`): run folders are passed around.
 
         Raises:
             InputError: when the file is cut short, of another version, changed since it was written, or not a result.

@@ -24,7 +24,8 @@ from tqdm import tqdm
 from pamfn.errors import DivergedError, InputError
 from pamfn.evaluation.metrics import main_metric
 from pamfn.evaluation.selection import best_epoch, metrics_in
-from pamfn.runs.folder import Run, whole, write_text
+from pamfn.files import whole, write_text
+from pamfn.runs.folder import Run
 
 log = logging.getLogger(__name__)
 

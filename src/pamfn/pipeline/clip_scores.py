@@ -1,0 +1,65 @@
+"""Write and draw a highlight network's score of every clip."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from pamfn.data.highlight_datamodule import YouTubeHighlightsDataModule
+from pamfn.errors import InputError
+from pamfn.evaluation.average_precision import average_precision, chance
+from pamfn.evaluation.plots import plot_highlights
+from pamfn.files import file_name, write_text
+from pamfn.pipeline.build import data_module
+from pamfn.pipeline.predictions import CLIPS, by_video, clip_rows, shown, table
+from pamfn.pipeline.reload import configuration, quiet, refuse_no_split, scored, with_weights
+
+
+def predict(
+    run: Path,
+    videos: Sequence[str],
+    split: str,
+    weights: str,
+    data_dir: str | None,
+    to: Path | None,
+    trust: Sequence[str] = (),
+) -> dict[str, float]:
+    """Writes the scores of a split's clips and draws the named videos; the average precision of those that it drew.
+
+    Raises:
+        InputError: when the run is not a finished one of highlights, or a video is not in its split.
+    """
+    for video in videos:
+        if Path(video).is_dir():
+            raise InputError(
+                f"{video} is a folder, not a video: one run at a time, and the words behind it are videos."
+            )
+    settings = configuration(with_weights(run), data_dir, None, None, trust)
+
+    quiet()
+    torch.set_num_threads(settings.threads)
+    data = data_module(settings)
+    if not isinstance(data, YouTubeHighlightsDataModule):
+        raise InputError(f"{run} scores whole videos: its predictions.csv has them, `python -m pamfn.evaluate` others.")
+    refuse_no_split(data, split)
+    strangers = [video for video in videos if video not in data.splits[split].names]
+    if strangers:
+        some = ", ".join(data.splits[split].names[:5])
+        raise InputError(f"{', '.join(strangers)}: not in {split} of {data.task}, which has {some}, ...")
+    points = scored(settings, run, weights, data, split)
+    to = to or run / "highlights"
+    scores = to / f"scores_{split}.csv"
+    write_text(scores, table(CLIPS, clip_rows({weights: {split: points}}, data)))
+    print(f"{scores}: {len(points['predicted'])} clips of {len(data.splits[split])} videos")
+    drawn = {}
+    for name, labels, logits in by_video(points, data.splits[split]):
+        if videos and name not in videos:
+            continue
+        drawn[name] = average_precision(labels, logits)
+        precision = f"average precision {drawn[name]:.3f} (chance {chance({name: labels}):.3f})"
+        title = f"{data.task}, {name}: {precision}"
+        picture = to / f"{file_name(name)}.png"
+        plot_highlights(picture, data.grid[name], labels, shown(logits, data), title, unit=data.grid_unit[name])
+        told = f"{int(labels.sum())} highlights in {len(labels)} clips"
+        print(f"{picture}: {precision}, {told}")
+    return drawn

@@ -1,0 +1,173 @@
+"""Train one network and fill its run folder."""
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import WandbLogger
+
+from pamfn.config.schema import Config
+from pamfn.data.base_datamodule import VideoSplits
+from pamfn.data.batches import WholeVideos
+from pamfn.errors import InputError
+from pamfn.files import regular
+from pamfn.models.network import Network, SolvedNetwork
+from pamfn.pipeline.build import build_network, load_weights, stopping, trainer_of
+from pamfn.pipeline.record import Trained, data_files, predictions_of, record_result
+from pamfn.runs.folder import Run
+from pamfn.runs.lookup import Kind
+from pamfn.training.callbacks import Progress, Record, ResumePoint, write_weights
+from pamfn.training.decisions import decision_counts
+from pamfn.training.latency import inference_ms
+from pamfn.training.loggers import open_logger
+from pamfn.training.tasks import module_for
+
+log = logging.getLogger(__name__)
+
+
+def fit(config: Config, run: Run, kind: Kind, data: VideoSplits, *, epochs: int, branches: Mapping[str, Path]) -> None:
+    """Trains one network and fills its folder; result.json is the last file to appear."""
+    started = time.time()
+    recipe = getattr(config.recipe, kind)
+    modalities = list(data.splits["train"].packed)
+    data.batch_size = recipe.batch_size
+    L.seed_everything(config.seed, verbose=False)  # seed, then build: the same numbers however the branches came
+    network = build_network(config, kind, modalities, branches)
+    settings = recipe.model_dump(exclude={"batch_size", "crop", "clip"})
+    settings |= {"compiled": config.compile}
+    module = module_for(data, network, seed=config.seed, **settings)
+    record = Record(run, None if config.protocol.refit else config.protocol.select)
+    point = ResumePoint(run, record, config.resume_seconds, data_files(data, modalities))
+    title = f"{kind} {data.task} {'+'.join(modalities)} seed {config.seed}"
+    with logger_of(config, run, kind, data) as logger:
+        trainer = trainer_of(
+            config,
+            callbacks=[record, point, Progress(title, record, data.evaluated)],
+            max_epochs=epochs,
+            gradient_clip_val=recipe.clip,
+            logger=logger or False,
+        )
+        train(trainer, module, data, title, point)
+        write_weights(run, "last.safetensors", network.state_dict())
+        conclude(run, Training(config, kind, record, started, branches), data, network, trainer, logger)
+    point.file.unlink(missing_ok=True)
+
+
+def train(
+    trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule, title: str, point: ResumePoint
+) -> None:
+    """Lightning's fit, from the resume point on if there is one.
+
+    Raises:
+        InputError: when the resume point is not one of this training, or memory does not suffice.
+        TerminatedError: when the process is asked to end.
+    """
+    resumes = regular(point.file).exists()
+    if resumes:
+        log.info("%s: going on from %s", title, point.file)
+    try:
+        with stopping(title):
+            trainer.fit(module, datamodule=data, ckpt_path=point.file if resumes else None, weights_only=True)
+    except InputError:
+        raise
+    except Exception as error:
+        if lacks_memory(error):
+            raise InputError(
+                f"{title}: not enough memory ({first_line(error)}). Lower the recipe's batch_size, or data.crop."
+            ) from error
+        if resumes and not point.began:
+            raise InputError(
+                f"{point.file} is damaged or of another training ({first_line(error)}). "
+                "Remove it to begin this training again."
+            ) from error
+        if point.began:
+            error.add_note(f"in epoch {trainer.current_epoch + 1} of {title}")
+        raise
+
+
+def first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error says that memory does not suffice; torch has no class for it on a CPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training of a network that has ended."""
+
+    config: Config
+    kind: Kind
+    record: Record
+    started: float
+    branches: Mapping[str, Path]
+
+
+def conclude(
+    run: Run, training: Training, data: VideoSplits, network: Network, trainer: L.Trainer, logger: WandbLogger | None
+) -> None:
+    """Scores the stored weights with the network, which is given them, and writes everything but the weights."""
+    training.record.write()
+    module = module_for(data, network, seed=training.config.seed, epochs=1)
+    predictions, decisions = {}, None
+    for weights in ("selected", "last"):
+        load_weights(network, run.file(f"{weights}.safetensors"))
+        predictions[weights] = predictions_of(trainer, module, data)
+        decisions = decisions or decision_counts(network, WholeVideos(data.splits["test"], batch_size=16))
+    trained = Trained(
+        config=training.config,
+        kind=training.kind,
+        modalities=list(data.splits["train"].packed),
+        network=network,
+        curves=training.record.curves,
+        predictions=predictions,
+        decisions=decisions,
+        started=training.started,
+        branches=dict(training.branches),
+        inference_ms=inference_ms(network, data.splits["test"], trainer),
+    )
+    record_result(run, trained, data, logger)
+
+
+def logger_of(config: Config, run: Run, kind: Kind, data: VideoSplits) -> AbstractContextManager[WandbLogger | None]:
+    """The W&B run of a network's training."""
+    tags = [data.task, *data.splits["train"].packed, config.protocol.select]
+    return open_logger(config.logger, run, kind=kind, name=data.task, tags=tags, config=config.model_dump())
+
+
+def solve(config: Config, run: Run, data: VideoSplits) -> None:
+    """Fits a method that takes no epochs, and fills its folder as `fit` does; its curves have one row.
+
+    Raises:
+        InputError: when it cannot be fitted to these videos.
+    """
+    started, modalities = time.time(), list(data.splits["train"].packed)
+    network = build_network(config, "baseline", modalities)
+    assert isinstance(network, SolvedNetwork)  # `problems_of_model` refuses any other without a recipe
+    train = list(WholeVideos(data.splits["train"], batch_size=data.test_batch_size))
+    pooled = torch.cat([network.pooled(batch.features, batch.lengths) for batch in train])
+    try:
+        network.solve(pooled, torch.cat([batch.target for batch in train]), config.seed)
+    except ValueError as error:
+        raise InputError(f"model: cannot be fitted: {error}.") from error
+    module = module_for(data, network, seed=config.seed, epochs=1)
+    record, trainer = Record(run, None), trainer_of(config, logger=False)
+    with logger_of(config, run, "baseline", data) as logger:
+        points = predictions_of(trainer, module, data)
+        seconds = time.time() - started
+        record.curves = [{"epoch": 0, "lr": 0.0, "seconds": seconds, "train/loss": math.nan, **module.metrics}]
+        record.write()
+        for weights in ("selected", "last"):
+            write_weights(run, f"{weights}.safetensors", network.state_dict())
+        predictions = {"selected": points, "last": points}
+        speed = inference_ms(network, data.splits["test"], trainer)
+        trained = Trained(config, "baseline", modalities, network, record.curves, predictions, None, started, {}, speed)
+        record_result(run, trained, data, logger)
