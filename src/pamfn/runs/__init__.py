@@ -1,1 +1,1 @@
-"""Run folders: what names one, where it is, what is in it. Nothing here imports torch."""
+"""Run folders: what names one, where it is, what is in it, where it was made."""
