@@ -10,20 +10,20 @@ SOURCE = Path(__file__).parents[1] / "src" / "pamfn"
 TESTS = Path(__file__).parent
 
 FLOORS = [
-    {"errors"},
-    {"files", "command_line"},
-    {"config"},
-    {"data", "models", "evaluation"},
-    {"runs"},
-    {"training"},
-    {"pipeline"},
-    {"reporting"},
-    {"train", "evaluate", "predict", "export", "convert", "archive", "tables", "figures", "report"},
+    ["errors"],
+    ["files", "command_line"],
+    ["config"],
+    ["data", "models", "evaluation"],
+    ["runs"],
+    ["training"],
+    ["pipeline"],
+    ["reporting"],
+    ["train", "evaluate", "predict", "export", "convert", "archive", "tables", "figures", "report"],
 ]
 """From the ground up. What is on one floor knows nothing of what is beside it or above."""
 
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-COMMANDS = FLOORS[-1]
+COMMANDS = set(FLOORS[-1])
 WITHOUT_FRAMEWORKS = ("models", "data", "evaluation", "training")
 WITHOUT_TORCH = ("config", "runs")
 UNSAFE = ("weights_only=False", "allow_pickle=True", "pickle.load(")

@@ -6,11 +6,10 @@ from typing import get_args
 
 import pytest
 
+from pamfn.config.schema import ReportedRule, RuleName
 from pamfn.evaluation.metrics import metrics_of
 from pamfn.evaluation.selection import (
     RULES,
-    ReportedRule,
-    RuleName,
     at_epoch,
     best_epoch,
     metrics_by_rule,

@@ -19,7 +19,7 @@ from composed import composed
 from conftest import RunCli
 from pamfn import evaluate
 from pamfn.config.validation import checked
-from pamfn.data.base_datamodule import VideoSplits
+from pamfn.data.base_datamodule import VideoDataModule
 from pamfn.data.batches import Batch, Videos
 from pamfn.errors import InputError
 from pamfn.evaluation.average_precision import average_precision, chance, expected_step_precision, step_precision
@@ -358,7 +358,7 @@ def test_clips_of_training_videos_are_learned_by_heart(tmp_path: Path):
 @pytest.mark.parametrize("size", [1, 2, 16])
 def test_every_clip_gets_its_own_logit(tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch):
     """d5 and d6 are of different length, and of batches with both the shorter one is padded."""
-    monkeypatch.setattr(VideoSplits, "test_batch_size", size)
+    monkeypatch.setattr(VideoDataModule, "test_batch_size", size)
     small = ("+experiment=youtube_dog", "logger=csv", "trainer.accelerator=cpu", *SMALL[3:])
     run = trained(tmp_path, "modalities=[rgb]", "protocol=paper", small=small)
     config = checked(content(run)["config"])

@@ -32,7 +32,7 @@ The pipeline gives others itself; the rest would change the numbers and no name 
 
 
 BASES = {
-    "data": "pamfn.data.base_datamodule.VideoSplits",
+    "data": "pamfn.data.base_datamodule.VideoDataModule",
     "model": "pamfn.models.Network",
     "model.branch": "pamfn.models.Network",
     "trainer": "lightning.Trainer",

@@ -19,7 +19,7 @@ TOLERANCE = 2
 """Segments by which what belongs to a video may differ; all of it is then cut to the shortest."""
 
 
-class VideoSplits(L.LightningDataModule, ABC):
+class VideoDataModule(L.LightningDataModule, ABC):
     """Splits `train` (what is trained on), `holdout` (a stratified part of train, or none) and `test`.
 
     Args:

@@ -9,7 +9,7 @@ import torch
 
 from pamfn.data import planted_clips
 from pamfn.data.bags import Bags
-from pamfn.data.base_datamodule import VideoSplits, some
+from pamfn.data.base_datamodule import VideoDataModule, some
 from pamfn.data.batches import ShuffledVideos, Videos
 from pamfn.data.clip_features import clip_feature_name, read_clip_features
 from pamfn.data.features import FeatureSet, file_checksum, files_of, problems_of
@@ -22,7 +22,7 @@ Ids = dict[str, list[str]]
 """{"train", "test", and with bags "others": ids of the videos}."""
 
 
-class YouTubeHighlightsDataModule(VideoSplits):
+class YouTubeHighlightsDataModule(VideoDataModule):
     """The videos of one topic; a segment is an annotated clip, its label 1 if it is a highlight.
 
     Ids that are not annotated, or have no features in one of the modalities, are left out and listed in `left_out`;
@@ -30,7 +30,7 @@ class YouTubeHighlightsDataModule(VideoSplits):
     in `grid_unit` {video: "seconds" or "frames"}.
 
     Args:
-        name, dataset, features, batch_size, holdout, min_segments: see `VideoSplits`.
+        name, dataset, features, batch_size, holdout, min_segments: see `VideoDataModule`.
         topic: dog, gymnastics, parkour, skating, skiing or surfing.
         annotations, split: files under `data_dir` (`read_clips`, `read_split`). UMT's "val" videos are the test set.
         bags: train on bags of so many clips, of this topic's and of the other topics' training videos (`Bags`).

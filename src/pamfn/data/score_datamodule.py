@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from pamfn.data.base_datamodule import VideoSplits, some
+from pamfn.data.base_datamodule import VideoDataModule, some
 from pamfn.data.batches import Crops, Videos
 from pamfn.data.checksums import feature_name, score_checksum
 from pamfn.data.features import FeatureSet, feature_file, problems_of, read_features
@@ -16,7 +16,7 @@ LARGEST_SCORE = 1e9
 """Points; squares of larger ones would overflow before anybody noticed."""
 
 
-class ScoreDataModule(VideoSplits):
+class ScoreDataModule(VideoDataModule):
     """Splits `train` (what is trained on), `holdout` (a score-stratified part of train, or none) and `test`.
 
     Args:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from pamfn.config.schema import BaselineRecipe, Config, StageRecipe
 from pamfn.config.targets import build
-from pamfn.data.base_datamodule import VideoSplits
+from pamfn.data.base_datamodule import VideoDataModule
 from pamfn.errors import InputError, TerminatedError
 from pamfn.files import regular
 from pamfn.models.network import Network
@@ -24,7 +24,7 @@ from pamfn.runs.lookup import Kind, wanted
 from pamfn.training.callbacks import OwnSigterm, ResumeFile
 
 
-def data_module(config: Config) -> VideoSplits:
+def data_module(config: Config) -> VideoDataModule:
     """The data of a configuration, not yet read."""
     data = build(
         config.data,

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 
 from pamfn.config.schema import Config
-from pamfn.data.base_datamodule import VideoSplits
+from pamfn.data.base_datamodule import VideoDataModule
 from pamfn.data.batches import WholeVideos
 from pamfn.errors import InputError
 from pamfn.files import regular
@@ -31,7 +31,9 @@ from pamfn.training.tasks import module_for
 log = logging.getLogger(__name__)
 
 
-def fit(config: Config, run: Run, kind: Kind, data: VideoSplits, *, epochs: int, branches: Mapping[str, Path]) -> None:
+def fit(
+    config: Config, run: Run, kind: Kind, data: VideoDataModule, *, epochs: int, branches: Mapping[str, Path]
+) -> None:
     """Trains one network and fills its folder; result.json is the last file to appear."""
     started = time.time()
     recipe = getattr(config.recipe, kind)
@@ -112,7 +114,12 @@ class Training:
 
 
 def conclude(
-    run: Run, training: Training, data: VideoSplits, network: Network, trainer: L.Trainer, logger: WandbLogger | None
+    run: Run,
+    training: Training,
+    data: VideoDataModule,
+    network: Network,
+    trainer: L.Trainer,
+    logger: WandbLogger | None,
 ) -> None:
     """Scores the stored weights with the network, which is given them, and writes everything but the weights."""
     training.record.write()
@@ -137,13 +144,15 @@ def conclude(
     record_result(run, trained, data, logger)
 
 
-def logger_of(config: Config, run: Run, kind: Kind, data: VideoSplits) -> AbstractContextManager[WandbLogger | None]:
+def logger_of(
+    config: Config, run: Run, kind: Kind, data: VideoDataModule
+) -> AbstractContextManager[WandbLogger | None]:
     """The W&B run of a network's training."""
     tags = [data.task, *data.splits["train"].packed, config.protocol.select]
     return open_logger(config.logger, run, kind=kind, name=data.task, tags=tags, config=config.model_dump())
 
 
-def solve(config: Config, run: Run, data: VideoSplits) -> None:
+def solve(config: Config, run: Run, data: VideoDataModule) -> None:
     """Fits a method that takes no epochs, and fills its folder as `fit` does; its curves have one row.
 
     Raises:

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from pamfn import __version__
 from pamfn.config.schema import Config
-from pamfn.data.base_datamodule import VideoSplits
+from pamfn.data.base_datamodule import VideoDataModule
 from pamfn.data.highlight_datamodule import YouTubeHighlightsDataModule
 from pamfn.data.score_datamodule import ScoreDataModule
 from pamfn.errors import WriteError
@@ -52,7 +52,7 @@ class Trained:
     inference_ms: float
 
 
-def predictions_of(trainer: L.Trainer, module: RecipeModule, data: VideoSplits) -> dict[str, Points]:
+def predictions_of(trainer: L.Trainer, module: RecipeModule, data: VideoDataModule) -> dict[str, Points]:
     """What is predicted for every evaluated split under the module's weights."""
     trainer.validate(module, datamodule=data, verbose=False)
     return {split: module.predicted(data, split) for split in data.evaluated}
@@ -63,7 +63,7 @@ def reported_protocol(config: Config) -> str:
     return reported_rule(config.protocol.select, refit=config.protocol.refit)
 
 
-def measured(trained: Trained, data: VideoSplits) -> dict[str, dict[str, float]]:
+def measured(trained: Trained, data: VideoDataModule) -> dict[str, dict[str, float]]:
     """Test metrics by protocol; those of stored weights are computed from their stored predictions."""
     reported = reported_protocol(trained.config)
     metrics = metrics_by_rule(trained.curves, reported)
@@ -74,7 +74,7 @@ def measured(trained: Trained, data: VideoSplits) -> dict[str, dict[str, float]]
     return metrics
 
 
-def record_result(run: Run, trained: Trained, data: VideoSplits, logger: WandbLogger | None) -> None:
+def record_result(run: Run, trained: Trained, data: VideoDataModule, logger: WandbLogger | None) -> None:
     """Writes predictions.csv, the plots and result.json, and hands them to W&B."""
     config = trained.config
     title = f"{data.task}, {' + '.join(trained.modalities)}, seed {config.seed}"
@@ -110,7 +110,7 @@ def without_plot(run: Run, name: str) -> Iterator[None]:
         log.warning("no %s of %s: it cannot be drawn (%s)", name, run.path, error or type(error).__name__)
 
 
-def result_of(trained: Trained, data: VideoSplits, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
+def result_of(trained: Trained, data: VideoDataModule, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
     """The content of result.json."""
     config, seconds = trained.config, [row["seconds"] for row in trained.curves]
     parameters = list(trained.network.parameters())
@@ -154,7 +154,7 @@ def record_missing(
     config: Config,
     fused: Run,
     predictions: Predictions,
-    data: VideoSplits,
+    data: VideoDataModule,
     logger: WandbLogger | None,
 ) -> None:
     """What a fused network scores when only `config.available` is there: a result of its own, without training."""
@@ -173,7 +173,7 @@ def record_missing(
     run.write_result({**base, **described, **measured, "metrics": metrics, "decisions": None})
 
 
-def data_files(data: VideoSplits, modalities: Sequence[str]) -> dict[str, str]:
+def data_files(data: VideoDataModule, modalities: Sequence[str]) -> dict[str, str]:
     """Checksums of the label files and of these modalities' feature files."""
     own = [f"_{m}_" for m in modalities]
     return {k: v for k, v in data.checksums.items() if not k.startswith("features/") or any(m in k for m in own)}

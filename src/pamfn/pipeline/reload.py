@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pamfn.config.schema import Config
 from pamfn.config.validation import checked
-from pamfn.data.base_datamodule import VideoSplits
+from pamfn.data.base_datamodule import VideoDataModule
 from pamfn.errors import InputError
 from pamfn.models.network import Network
 from pamfn.pipeline.build import build_network, load_weights, refuse_other_weights, sketch, stopping, trainer_of
@@ -17,7 +17,7 @@ from pamfn.training.recipe import Points
 from pamfn.training.tasks import module_for
 
 
-def refuse_no_split(data: VideoSplits, split: str) -> None:
+def refuse_no_split(data: VideoDataModule, split: str) -> None:
     """Reads the data; refuses a split that the protocol does not make."""
     data.setup()
     if split not in data.splits:
@@ -37,7 +37,7 @@ def load_network(config: Config, folder: Path, weights: str = "selected") -> Net
     return network
 
 
-def scored(config: Config, folder: Path, weights: str, data: VideoSplits, split: str) -> Points:
+def scored(config: Config, folder: Path, weights: str, data: VideoDataModule, split: str) -> Points:
     """What a finished run's stored weights predict for a split."""
     data.evaluated = [split]
     module = module_for(data, load_network(config, folder, weights), seed=config.seed, epochs=1)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from pamfn.config.schema import Config
-from pamfn.data.base_datamodule import VideoSplits
+from pamfn.data.base_datamodule import VideoDataModule
 from pamfn.errors import InputError
 from pamfn.files import cannot_write
 from pamfn.pipeline.build import check_buildable, data_module
@@ -37,7 +37,7 @@ def run_job(config: Config) -> Run:
     return find_or_train(config, kind, modalities, data)
 
 
-def find_or_train(config: Config, kind: Kind, modalities: list[str], data: VideoSplits) -> Run:
+def find_or_train(config: Config, kind: Kind, modalities: list[str], data: VideoDataModule) -> Run:
     """The run of one network: read if it is finished, else trained, on branches that are found or trained first.
 
     data: of the whole job; it is read only if a network is to be trained.
@@ -76,7 +76,7 @@ def epochs_of(config: Config, kind: Kind, modalities: list[str]) -> int | None:
     return int(choosing.finished()["metrics"]["holdout"]["epoch"]) + 1
 
 
-def score_with_missing(config: Config, modalities: list[str], data: VideoSplits) -> Run:
+def score_with_missing(config: Config, modalities: list[str], data: VideoDataModule) -> Run:
     """The run of the fused network's test scores with all but `available` zeroed: read, or scored and recorded."""
     run = locate(config, "missing", modalities)
     result = run.result()
@@ -100,7 +100,7 @@ def score_with_missing(config: Config, modalities: list[str], data: VideoSplits)
     return run
 
 
-def refuse_other_videos(run: Run, result: dict[str, Any], data: VideoSplits) -> None:
+def refuse_other_videos(run: Run, result: dict[str, Any], data: VideoDataModule) -> None:
     """A branch that is read must have left out the videos that it would leave out now."""
     had, have = (json.dumps(left_out, sort_keys=True) for left_out in (result.get("left_out") or {}, data.left_out))
     if had != have:
