@@ -18,13 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from pamfn.data.pickles import load_npy_dict
-from pamfn.data.video_names import problem_of_name, shown
+from pamfn.data.video_names import problem_of_name, shown, some
 from pamfn.errors import InputError
 from pamfn.files import regular, whole
 
 STORE_VERSION = "1"
 CONVERT = "python -m pamfn.convert features"
-NAMED_VIDEOS = 5
 METADATA = {"version", "extractor", "names", "source_name", "source_size", "source_checksum", "checksum"}
 CHECKSUM = re.compile(r"[0-9a-f]{32}")
 
@@ -39,6 +38,11 @@ class FeatureSet:
     arrays: dict[str, np.ndarray]
     checksum: str
     path: Path
+
+
+def feature_name(dataset: str, modality: str, extractor: str) -> str:
+    """Return what these features are called in a run's `data_files`, whichever file they were read from."""
+    return f"features/{dataset}_{modality}_{extractor}"
 
 
 def feature_file(
@@ -153,7 +157,7 @@ def problems_of(features: FeatureSet, *, modality: str, width: int, videos: Iter
         if kind:
             found.setdefault(kind, []).append(video)
     return [
-        f"{features.path}: the {modality} features of {len(names)} of {len(wanted)} videos ({_listed(names)}) {kind}."
+        f"{features.path}: the {modality} features of {len(names)} of {len(wanted)} videos ({some(names)}) {kind}."
         for kind, names in found.items()
     ]
 
@@ -172,10 +176,6 @@ def _problem(array: np.ndarray | None, width: int, modality: str) -> str:
     if not np.isfinite(array).all():
         return "hold values that are not finite: extract them again"
     return ""
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:NAMED_VIDEOS]) + (", ..." if len(names) > NAMED_VIDEOS else "")
 
 
 def write_store(features: FeatureSet, path: Path, *, extractor: str) -> None:
