@@ -191,6 +191,7 @@ class _Machine:
 
         Raises InputError for a name that is refused, and whatever a damaged pickle may raise.
         """
+        argument: Any
         for count, (instruction, argument, _) in enumerate(pickletools.genops(file)):
             if count == MOST_INSTRUCTIONS:
                 raise ValueError(f"more than {MOST_INSTRUCTIONS} instructions")

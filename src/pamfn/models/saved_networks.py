@@ -30,10 +30,10 @@ class _Network:
 
 
 def load_module_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a saved network by their state-dict names, on the CPU.
+    """Read the tensors of a saved network by their state-dict names, onto the CPU.
 
-    Reads a `.safetensors` file, or a `.pth` file of `torch.save` that holds a state dict or the whole network, as the
-    authors' released branches do; no code of the network's classes is needed or run.
+    The file is a `.safetensors` file, or a `.pth` file of `torch.save` that holds a state dict or the whole network,
+    as the authors' released branches do; no code of the network's classes is needed or run.
 
     Raises InputError when the file is none of these, or names anything that a network's tensors do not need.
     """
@@ -76,10 +76,10 @@ def _load_torch(path: Path) -> object:
 
 
 def _refuse_endless(pickled: bytes) -> None:
-    """Refuses a network's pickle with a tuple that takes too long, or too deep a stack, to walk through.
+    """Refuse a pickle with a tuple that takes too long, or too deep a stack, to walk through.
 
-    torch may use any tuple as a name, and to hash one walks through it. Counted is what is walked through: the things
-    in a tuple and in the tuples in it, again wherever one is used again.
+    torch may use any tuple as a key, and hashing a tuple walks through it: through the things in it and in the tuples
+    in it, again wherever a tuple is used again. That is what is counted here, without building anything.
     """
     stack: list[int] = []
     marks: list[int] = []
@@ -107,21 +107,22 @@ def _refuse_endless(pickled: bytes) -> None:
 
 
 def _flat_state(path: Path, content: object) -> dict[str, Tensor]:
-    found = _stored(content, "") if isinstance(content, _Network) else content
-    if not isinstance(found, dict) or not found:
+    state = _state_of(content, "") if isinstance(content, _Network) else content
+    if not isinstance(state, dict) or not state:
         raise InputError(
             f"{path} holds no tensors but a {type(content).__name__}: expected a network or its state dict."
         )
-    others = [f"{name} ({type(value).__name__})" for name, value in found.items() if not isinstance(value, Tensor)]
+    others = [f"{name} ({type(value).__name__})" for name, value in state.items() if not isinstance(value, Tensor)]
     if others:
         raise InputError(
             f"{path} holds {', '.join(others[:5])} where tensors were expected: save the network's state dict alone, "
             "torch.save(network.state_dict(), file)."
         )
-    return {str(name): value.detach() for name, value in found.items()}
+    return {str(name): value.detach() for name, value in state.items()}
 
 
-def _stored(network: _Network, prefix: str) -> dict[str, Any]:
+def _state_of(network: _Network, prefix: str) -> dict[str, Any]:
+    """Return what `nn.Module.state_dict` would, running none of the network's hooks."""
     stored = vars(network)
     passing = stored.get("_non_persistent_buffers_set", ())
     state = {prefix + name: value for name, value in stored["_parameters"].items() if value is not None}
@@ -130,5 +131,5 @@ def _stored(network: _Network, prefix: str) -> dict[str, Any]:
     }
     for name, part in stored["_modules"].items():
         if part is not None:
-            state |= _stored(part, f"{prefix}{name}.")
+            state |= _state_of(part, f"{prefix}{name}.")
     return state
