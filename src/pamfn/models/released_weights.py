@@ -54,7 +54,7 @@ class Imported:
         return "branches" not in self.settings
 
     def network(self, **chosen: Any) -> ModalityBranch | PAMFN:
-        """Build the network with these weights; `chosen`: other arguments, e.g. msfd_heads=4, by default as released."""
+        """Build the network with these weights; `chosen`: more arguments, e.g. msfd_heads=4, default: as released."""
         network = _build(self.settings, **chosen)
         network.load_state_dict(self.state)
         return network
