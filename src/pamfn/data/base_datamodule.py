@@ -152,18 +152,14 @@ class VideoDataModule(L.LightningDataModule, ABC):
         other.splits = {split: how(videos) for split, videos in self.splits.items()}
         return other
 
-    @property
-    def limited(self) -> bool:
-        """Whether fewer modalities would have more, or longer, videos."""
-        return bool(self.left_out.get("no_features") or self.left_out.get("truncated", {}).get("rows"))
-
     def only(self, modalities: Sequence[str]) -> Self:
         """Return the data of some of the modalities, with every video that these have.
 
         It is read again where that may be more, so that a branch is trained on the same videos whatever it is for.
         """
         self.setup("fit")
-        if not self.limited or set(modalities) == set(self.features):
+        limited = self.left_out.get("no_features") or self.left_out.get("truncated", {}).get("rows")
+        if not limited or set(modalities) == set(self.features):
             return self.changed(lambda videos: videos.modalities(modalities))
         other = self.changed(lambda videos: videos)
         other.features = {m: self.features[m] for m in modalities}

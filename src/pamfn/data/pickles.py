@@ -21,17 +21,17 @@ from pamfn.files import Bounded, few, regular
 
 PLAIN_DTYPE = re.compile(r"[biufcSU][0-9]{1,9}")
 MOST_INSTRUCTIONS = 500_000
-"""Of a pickle: a video takes about thirty."""
+"""Instructions of a pickle; a video takes about thirty."""
 LONGEST_TUPLE = 64
-"""An array has as many dimensions at most."""
+"""Things in a tuple; an array has no more dimensions."""
 DEEPEST_TUPLE = 4
-"""A type's state holds its unit's name and step, in a tuple in a tuple."""
+"""Tuples in tuples; a type's state holds its unit's name and step in a tuple in a tuple."""
 MOST_SHARED = 8
-"""Bytes of arrays for a byte of the file: one array may have many names, but not so many that they fill the memory."""
+"""Bytes of arrays for a byte of the file: an array may have many names, but not so many that they fill the memory."""
 
 
 def load_npy_dict(path: Path) -> dict[str, np.ndarray]:
-    """The dict `video -> array` of a `.npy` file made by `np.save(file, dict)`; arrays are read-only, of any shape.
+    """Read the dict `video -> array` of a `.npy` file made by `np.save(file, dict)`; its arrays become read-only.
 
     Raises InputError when the file is not such a file, or names anything that rebuilding arrays does not need.
     """
@@ -55,7 +55,7 @@ def load_npy_dict(path: Path) -> dict[str, np.ndarray]:
 
 
 def npy_header(file: Bounded) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of a `.npy` file, which is then read up to its values; ValueError when it has no such header."""
+    """Read shape and type of a `.npy` file, up to its values; ValueError when it has no such header."""
     version: Any = file  # numpy asks for no more than `read`
     read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     major = np.lib.format.read_magic(version)[0]
@@ -94,8 +94,8 @@ def _named_arrays(path: Path, content: object, size: int) -> dict[str, np.ndarra
         elif video in arrays:
             problems.append(f"{path}: the video {video} is there twice, as text and as a number.")
         elif not isinstance(value, _Array) or not isinstance(value.value, np.ndarray):
-            found = "an array of Python objects" if isinstance(value, _Array) else f"a {type(value).__name__}"
-            problems.append(f"{path}: video {video} is {found}: expected an array of numbers (t, c).")
+            kind = "an array of Python objects" if isinstance(value, _Array) else f"a {type(value).__name__}"
+            problems.append(f"{path}: video {video} is {kind}: expected an array of numbers (t, c).")
         else:
             arrays[video] = value.value
     if problems:
@@ -207,7 +207,7 @@ class _Machine:
         return self.stack.pop()
 
     def operands(self, instruction: pickletools.OpcodeInfo) -> list[Any]:
-        """Take off the stack what an instruction is about."""
+        """Take an instruction's operands off the stack."""
         before = instruction.stack_before
         if pickletools.markobject in before:
             start = self.marks.pop() - before.index(pickletools.markobject)

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,17 +31,8 @@ class Folded(nn.Identity):
         return input
 
 
-class Pair(NamedTuple):
-    """A norm directly behind a layer, with the module that holds it and its name there."""
-
-    layer: nn.Linear | nn.Conv1d
-    norm: nn.BatchNorm1d
-    parent: nn.Module
-    name: str
-
-
-def pairs(network: nn.Module) -> Iterator[Pair]:
-    """Find every norm that can be folded."""
+def foldable(network: nn.Module) -> Iterator[tuple[nn.Linear | nn.Conv1d, nn.BatchNorm1d, nn.Module, str]]:
+    """Find every norm that can be folded: the layer before it, the norm, the module that holds it, its name there."""
     for parent in network.modules():
         children = dict(parent.named_children())
         behind = dict(BEHIND.get(type(parent), {}))
@@ -52,7 +42,7 @@ def pairs(network: nn.Module) -> Iterator[Pair]:
         for name, before in behind.items():
             layer, norm = children[before], children[name]
             if isinstance(layer, nn.Linear | nn.Conv1d) and isinstance(norm, nn.BatchNorm1d):
-                yield Pair(layer, norm, parent, name)
+                yield layer, norm, parent, name
 
 
 @torch.no_grad()
@@ -63,7 +53,7 @@ def folded(network: nn.Module) -> nn.Module:
     also holds where the layer's input is all zeros and it is skipped (`of_zeros`), since its bias is then its output.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
-    for layer, norm, parent, name in list(pairs(network)):
+    for layer, norm, parent, name in list(foldable(network)):
         assert layer.bias is not None
         mean, var = (norm.get_buffer(f"running_{of}").double() for of in ("mean", "var"))
         scale = norm.weight.double() / (var + norm.eps).sqrt()
