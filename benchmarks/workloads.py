@@ -24,7 +24,7 @@ from pamfn.data.score_labels import read_scores
 from pamfn.models.branch import ModalityBranch
 from pamfn.models.network import Network
 from pamfn.models.pamfn import PAMFN
-from pamfn.training.recipe import test_noise
+from pamfn.training.module import test_noise
 from pamfn.training.regression import ScoreRegression
 
 WIDTHS = {"rgb": 1024, "flow": 1024, "audio": 768}

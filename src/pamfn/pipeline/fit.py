@@ -23,9 +23,9 @@ from pamfn.pipeline.record import Trained, data_files, predictions_of, record_re
 from pamfn.runs.folder import Run
 from pamfn.runs.lookup import Kind
 from pamfn.training.callbacks import Progress, Record, ResumePoint, write_weights
-from pamfn.training.decisions import decision_counts
 from pamfn.training.latency import inference_ms
 from pamfn.training.loggers import open_logger
+from pamfn.training.mixed_modality_fusion import decision_counts
 from pamfn.training.tasks import module_for
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from pamfn.evaluation.metrics import metrics_of, video_metrics
 from pamfn.evaluation.plots import plot_predictions, plot_video_precision
 from pamfn.files import write_text
 from pamfn.runs.folder import Run
-from pamfn.training.recipe import Points
+from pamfn.training.module import Points
 
 Predictions = dict[str, dict[str, Points]]
 """{weights: {split: points}}."""

@@ -26,7 +26,7 @@ from pamfn.models.network import Network
 from pamfn.pipeline.predictions import Predictions, plot_test, write_predictions
 from pamfn.runs.environment import COMMIT, machine, peak_memory_mib
 from pamfn.runs.folder import Run
-from pamfn.training.recipe import Points, RecipeModule
+from pamfn.training.module import Points, RecipeModule
 from pamfn.training.tasks import task_of
 
 log = logging.getLogger(__name__)

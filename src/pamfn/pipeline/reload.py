@@ -13,7 +13,7 @@ from pamfn.errors import InputError
 from pamfn.models.network import Network
 from pamfn.pipeline.build import build_network, load_weights, refuse_other_weights, sketch, stopping, trainer_of
 from pamfn.runs.folder import Run
-from pamfn.training.recipe import Points
+from pamfn.training.module import Points
 from pamfn.training.tasks import module_for
 
 

@@ -14,7 +14,7 @@ from pamfn.data.highlight_datamodule import YouTubeHighlightsDataModule
 from pamfn.evaluation.average_precision import chance
 from pamfn.evaluation.metrics import highlight_metrics
 from pamfn.models.network import BagNetwork
-from pamfn.training.recipe import Points, RecipeModule
+from pamfn.training.module import Points, RecipeModule
 
 
 class HighlightDetection(RecipeModule):

@@ -10,7 +10,7 @@ from pamfn.data.batches import Batch
 from pamfn.data.score_datamodule import ScoreDataModule
 from pamfn.evaluation.metrics import score_metrics
 from pamfn.models.network import Network
-from pamfn.training.recipe import Points, RecipeModule
+from pamfn.training.module import Points, RecipeModule
 
 
 class ScoreRegression(RecipeModule):

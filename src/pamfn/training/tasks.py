@@ -4,7 +4,7 @@ from typing import Any
 
 from pamfn.models.network import Network
 from pamfn.training.detection import HighlightDetection
-from pamfn.training.recipe import RecipeModule
+from pamfn.training.module import RecipeModule
 from pamfn.training.regression import ScoreRegression
 
 TASKS: dict[str, type[RecipeModule]] = {"score": ScoreRegression, "highlights": HighlightDetection}
