@@ -11,20 +11,25 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """features {modality: (b, t, c)} float32, lengths (b,) or None when nothing is padded away, target (b,) in [0, 1].
+    """Some videos of a split.
 
-    Of whole videos with labels, target is (b, t): 0 or 1 for every segment, 0 after a video's end.
-    `videos` (b,): positions in the split. `lengths` is None for training crops: their zero padding counts as segments,
-    as in the paper.
+    features: {modality: (b, t, c)} float32
+    lengths: (b,) number of real segments of each video, None when nothing is padded away; of training crops also None:
+        their zero padding counts as segments, as in the paper
+    target: (b,) float32 in [0, 1]; of whole videos with labels (b, t), 0 or 1 for every segment, 0 after a video's end
+    videos: (b,) positions in the split, on the CPU
+    points: (b,) float64, the judges' points that `target` is made of, on the CPU: float32 cannot give them back to the
+        last digit. None for training batches and for labels
     """
 
     features: dict[str, Tensor]
     lengths: Tensor | None
     target: Tensor
     videos: Tensor
+    points: Tensor | None = None
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
-        """The same batch on a device, but for `videos`, which only the CPU asks for. Lightning calls this."""
+        """The same batch on a device, but for `videos` and `points`, which stay on the CPU; Lightning calls this."""
         features = {m: x.to(device, non_blocking=non_blocking) for m, x in self.features.items()}
         lengths = None if self.lengths is None else self.lengths.to(device, non_blocking=non_blocking)
         target = self.target.to(device, non_blocking=non_blocking)
@@ -104,13 +109,13 @@ class Videos:
         lengths, first = self.length[index], torch.zeros_like(index)
         segments = int(lengths.max())
         features = self.cut(index, first, segments)
-        target = self.target[index]
+        target, points = self.target[index], None if self.labels is not None else self.points[index]
         if self.labels is not None:
             rows, ended = self.places(index, first, segments)
             target = self.labels[rows.to(self.labels.device)]
             if ended is not None:
                 target = target.masked_fill_(ended.to(target.device), 0)
-        return Batch(features, None if bool((lengths == segments).all()) else lengths, target, index)
+        return Batch(features, None if bool((lengths == segments).all()) else lengths, target, index, points)
 
 
 def padded(batches: Sequence[Batch]) -> list[Batch]:

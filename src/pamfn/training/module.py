@@ -1,13 +1,12 @@
-"""What training a network by a stage's recipe takes, whatever it learns to predict."""
+"""What the LightningModules share: a stage's recipe, and metrics of whole splits after every epoch."""
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -16,51 +15,32 @@ from torchmetrics import MeanMetric
 from pamfn.data.batches import Batch
 from pamfn.errors import DivergedError
 from pamfn.models.network import Network
-from pamfn.training.compiled import Compiled
-
-Points = dict[str, list[float]]
-"""true, predicted and spread of a split's videos (or of their clips, one video after another)."""
+from pamfn.training.metrics import SplitMetrics
+from pamfn.training.tasks import SplitPredictions, Task
 
 
-class ClippingModule(L.LightningModule):
-    """Clips by the norm of all gradients.
+class TrainingModule(L.LightningModule):
+    """Trains a network for a task by one stage's recipe, and measures every evaluated split after each epoch.
 
-    Lightning's own clipping refuses a fused optimiser in bf16, where nothing is scaled.
-    """
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        if gradient_clip_val is not None:
-            self.clip(optimizer, gradient_clip_val)
-
-    def clip(self, optimizer: Optimizer, norm: float) -> None:
-        """Scales the gradients down to this norm."""
-        clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], norm)
-
-
-class RecipeModule(ClippingModule, ABC):
-    """Trains any network by one stage's recipe, and measures every evaluated split after each epoch.
-
-    A task says what a batch's loss is (`loss`), what was predicted (`predicted`) and how good that is (`judge`).
+    It takes any dataloaders that give a `Batch`. The schedule and the noise of an epoch follow from its number alone,
+    so that a resumed training equals an uninterrupted one.
 
     Args:
-        network: what is trained. splits: names of the validation loaders, in order.
-        seed: of dropout and decision noise. compiled: training steps go through `Compiled`.
-        The rest is one stage's recipe (`StageRecipe`). The schedule and the noise of an epoch follow from its number
-        alone, so that a resumed training equals an uninterrupted one.
+        network, task: what is trained, and for what.
+        epochs: of the schedule. optimizer ... drop_factor: the rest of a stage's recipe (`StageRecipe`).
+        seed: of dropout and decision noise.
+        compiled: training steps go through `torch.compile`, anew for each shape of their inputs; where the network
+            cannot be compiled, its first step raises what the compiler says.
+        val_splits, test_splits: names of the validation and of the test loaders, in order.
     """
 
     def __init__(
         self,
         network: Network,
+        task: Task,
         *,
-        splits: list[str],
-        seed: int,
         epochs: int,
+        seed: int = 0,
         optimizer: Literal["sgd", "adamw"] = "sgd",
         lr: float = 0.01,
         lr_min: float = 5e-6,
@@ -71,46 +51,34 @@ class RecipeModule(ClippingModule, ABC):
         drops: Sequence[int] = (),
         drop_factor: float = 0.1,
         compiled: bool = False,
+        val_splits: Sequence[str] = ("val",),
+        test_splits: Sequence[str] = ("test",),
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["network"])
-        self.network = network
-        self.compiled: Compiled | None = None
-        self.splits, self.seed = splits, seed
+        self.save_hyperparameters(ignore=["network", "task"])
+        self.network, self.task = network, task
+        # not whole videos, nearly each batch of which has a shape of its own; random numbers as without
+        self.compiled = torch.compile(network.forward, options={"fallback_random": True}) if compiled else None
         self.train_loss = MeanMetric(nan_strategy="disable")
-        self.metrics: dict[str, float] = {}  # of the last evaluation, in double precision
-        self.predictions: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        self.val_metrics: Any = nn.ModuleList(SplitMetrics(task, split) for split in val_splits)
+        self.test_metrics: Any = nn.ModuleList(SplitMetrics(task, split) for split in test_splits)
+        # of the last evaluation, in double precision
+        self.metrics: dict[str, float] = {}
+        self.predictions: dict[str, SplitPredictions] = {}
 
-    @abstractmethod
-    def loss(self, output: Any, batch: Batch) -> Tensor:
-        """What the task wants to be small."""
-
-    @abstractmethod
-    def predicted(self, data: Any, split: str) -> Points:
-        """What the last evaluation predicted for a split of a data module, in its order."""
-
-    @staticmethod
-    @abstractmethod
-    def judge(data: Any, split: str, points: Points) -> dict[str, float]:
-        """Metrics of what was predicted for a split of a data module."""
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """By the norm of all gradients. Lightning's own refuses a fused optimiser in bf16, where nothing is scaled."""
+        if gradient_clip_val is not None:
+            clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val)
 
     def configure_optimizers(self) -> Any:
-        return self.optimized(self.groups(self.network))
-
-    def groups(self, network: Network) -> list[dict[str, Any]]:
-        """The parameters of a network that learn, and their rates: the head may have its own."""
-        recipe = self.hparams
-        head = network.head_parameters()
-        of_head = {id(p) for p in head}
-        trained = [p for p in network.parameters() if p.requires_grad and id(p) not in of_head]
-        groups: list[dict[str, Any]] = [{"params": trained, "lr": recipe["lr"]}]
-        if head:
-            groups.append({"params": head, "lr": recipe["lr"] * recipe["head_lr_scale"]})
-        return groups
-
-    def optimized(self, groups: list[dict[str, Any]]) -> Any:
-        """Optimiser and schedule of the recipe for groups of parameters."""
-        recipe = self.hparams
+        """Optimiser and schedule of the recipe."""
+        recipe, groups = self.hparams, self.parameter_groups()
         if recipe["optimizer"] == "sgd":
             optimizer: Optimizer = SGD(
                 groups, lr=recipe["lr"], momentum=recipe["momentum"], weight_decay=recipe["weight_decay"]
@@ -119,6 +87,16 @@ class RecipeModule(ClippingModule, ABC):
             optimizer = AdamW(groups, lr=recipe["lr"], weight_decay=recipe["weight_decay"], fused=True)
         schedules = [self.schedule(float(group["lr"])) for group in groups]
         return {"optimizer": optimizer, "lr_scheduler": LambdaLR(optimizer, schedules)}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The parameters that learn, and their rates: the head may have its own."""
+        recipe, head = self.hparams, self.network.head_parameters()
+        of_head = {id(p) for p in head}
+        trained = [p for p in self.network.parameters() if p.requires_grad and id(p) not in of_head]
+        groups: list[dict[str, Any]] = [{"params": trained, "lr": recipe["lr"]}]
+        if head:
+            groups.append({"params": head, "lr": recipe["lr"] * recipe["head_lr_scale"]})
+        return groups
 
     def schedule(self, lr: float) -> Any:
         """Factor on `lr` in an epoch: 1, the cosine from 1 to lr_min / lr, or drop_factor to the number of drops."""
@@ -134,12 +112,8 @@ class RecipeModule(ClippingModule, ABC):
         """What the network says of a batch: scores (b,), or logits (b, t) of its segments."""
         return self.network(batch.features, batch.lengths).score
 
-    def on_train_start(self) -> None:
-        if self.hparams["compiled"]:  # here, since the network is on its device now
-            self.compiled = Compiled(self.network)
-
     def on_train_epoch_start(self) -> None:
-        torch.manual_seed(epoch_seed(self.seed, self.current_epoch))
+        torch.manual_seed(self.hparams["seed"] * 1_000_003 + self.current_epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         output = (self.compiled or self.network)(batch.features, batch.lengths)
@@ -150,61 +124,69 @@ class RecipeModule(ClippingModule, ABC):
         self.train_loss.update(loss.detach(), weight=len(batch.target))
         return loss
 
-    def on_validation_epoch_start(self) -> None:
-        self.metrics = {}
-        self.predictions = {split: [] for split in self.splits}
-
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        score, spread = self.decide(batch)
-        self.predictions[self.splits[dataloader_idx]].append((batch.videos, score, spread))
-
-    def decide(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What is said at test time, and its standard deviation over decision samples, 0 where none are averaged."""
-        draws = test_noise(self.network, self.seed, batch)
-        score, spread = self.network.predict_scores(batch.features, batch.lengths, draws)
-        return score.float(), spread.float()
-
-    def on_validation_epoch_end(self) -> None:
-        self.measure(self.trainer.datamodule)  # type: ignore[attr-defined]
-        if self.trainer.state.fn == "fit":  # later evaluations are no part of the curves
-            self.log_dict(self.metrics)
-
-    def measure(self, data: Any) -> None:
-        """Fills `metrics` from what was predicted.
-
-        Raises:
-            DivergedError: when that are no finite numbers.
-        """
-        told = self.train_loss.update_called and not self.train_loss.compute().isfinite()  # by whoever reads the loss
-        for split in self.splits:
-            points = self.predicted(data, split)
-            metrics = self.judge(data, split, points)
-            if not told:
-                refuse_not_finite(split, points, metrics)
-            self.metrics.update({f"{split}/{name}": value for name, value in metrics.items()})
+    def loss(self, output: Any, batch: Batch) -> Tensor:
+        """The task's loss, to which the network may add its own."""
+        return self.task.loss(output, batch)
 
     def on_train_epoch_end(self) -> None:
         self.log("train/loss", self.train_loss.compute())
         self.train_loss.reset()
 
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.val_metrics[dataloader_idx].update(batch, *self.predict_scores(batch))
 
-def refuse_not_finite(split: str, points: Points, metrics: Mapping[str, float]) -> None:
+    def on_validation_epoch_end(self) -> None:
+        self.measure(self.hparams["val_splits"], self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.test_metrics[dataloader_idx].update(batch, *self.predict_scores(batch))
+
+    def on_test_epoch_end(self) -> None:
+        self.measure(self.hparams["test_splits"], self.test_metrics)
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> SplitPredictions:
+        """Predictions of a batch, whose true values are those of the batch."""
+        metric = SplitMetrics(self.task, self.hparams["test_splits"][dataloader_idx])
+        metric.update(batch, *self.predict_scores(batch))
+        return metric.predictions()
+
+    def predict_scores(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Test scores, and their standard deviation over decision samples, 0 where none are averaged."""
+        draws = video_draws(self.network, self.hparams["seed"], batch)
+        score, spread = self.network.predict_scores(batch.features, batch.lengths, draws)
+        return score.float(), spread.float()
+
+    def measure(self, splits: Sequence[str], metrics: Iterable[SplitMetrics]) -> None:
+        """Fills `predictions` and `metrics` from what was collected, and logs the latter.
+
+        Raises:
+            DivergedError: when that are no finite numbers.
+        """
+        diverged = self.train_loss.update_called and not self.train_loss.compute().isfinite()  # `Record` says so
+        self.metrics, self.predictions = {}, {}
+        for split, metric in zip(splits, metrics, strict=True):
+            predictions = self.predictions[split] = metric.predictions()
+            metric.reset()
+            values = self.task.compute_metrics(predictions)
+            if not diverged:
+                refuse_not_finite(split, predictions, values)
+            self.metrics |= {f"{split}/{name}": value for name, value in values.items()}
+        self.log_dict(self.metrics)
+
+
+def refuse_not_finite(split: str, predictions: SplitPredictions, metrics: Mapping[str, float]) -> None:
     """A finite loss does not mean finite predictions, nor these an error that is finite."""
-    wrong = sum(not math.isfinite(x) for x in points["predicted"])
+    wrong = sum(not math.isfinite(x) for x in predictions.predicted)
     if wrong or not math.isfinite(metrics.get("mse", 0.0)):
-        told = f"{wrong} of {len(points['predicted'])} predictions are no finite numbers" if wrong else "mse overflows"
+        of = len(predictions.predicted)
+        what = f"{wrong} of {of} predictions are no finite numbers" if wrong else "mse overflows"
         raise DivergedError(
-            f"the network diverged: for {split}, {told}. If it has just been trained, lower the recipe's lr or "
+            f"the network diverged: for {split}, {what}. If it has just been trained, lower the recipe's lr or "
             "weight_decay, or set its clip."
         )
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    """Of the random numbers of an epoch's training."""
-    return seed * 1_000_003 + epoch
-
-
-def test_noise(network: Network, seed: int, batch: Batch) -> list[Tensor] | None:
+def video_draws(network: Network, seed: int, batch: Batch) -> list[Tensor] | None:
     """What a network draws for test videos, which follows from the seed and the video."""
     x = next(iter(batch.features.values()))
     keys = [seed * 1_000_003 + i for i in batch.videos.tolist()]
