@@ -21,10 +21,11 @@ from pamfn.data import synthetic
 from pamfn.data.synthetic import write_synthetic
 from pamfn.errors import DivergedError, InputError
 from pamfn.files import TEMPORARY
-from pamfn.pipeline import fit, record
+from pamfn.pipeline import fit
 from pamfn.pipeline.reload import load_network
 from pamfn.pipeline.two_stage import run_job
 from pamfn.runs.folder import Run, digest
+from pamfn.training import tasks
 
 OPENERS: dict[str, Callable[[Path], Any]] = {
     "evaluate": lambda run: evaluate.evaluate(run, "test", "selected", None, None, None),
@@ -363,7 +364,7 @@ def test_a_plot_that_fails_loses_no_result(
     def fails(*_: Any, **__: Any) -> None:
         raise ValueError("ParseException")
 
-    monkeypatch.setattr(record, "plot_test", fails)
+    monkeypatch.setattr(tasks, "plot_predictions", fails)
     run = run_job(small(data, "modalities=[rgb]"))
     assert run.result() is not None
     assert run.file("curves.png").exists()
