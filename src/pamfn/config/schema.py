@@ -127,7 +127,7 @@ class BaselineRecipe(StageRecipe):
 
 
 class Readings(Strict):
-    """Where text and released code differ about the network (NOTES.md); `conf/model` takes them from here."""
+    """Where text and code differ about the network (docs/paper-vs-code.md); `conf/model` takes them from here."""
 
     double_negation: bool
     policy_layers: Literal[1, 2]

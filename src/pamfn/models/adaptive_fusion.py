@@ -14,7 +14,7 @@ class FusionNets(nn.Module):
 
     Shapes: features (b, t, m, d) -> cross-modal features (b, t', k, d), with t' what `pooling` leaves of t.
     Source: section III-D, equations 5-6. `shared_attention`: the first layer of the attention network is shared by the
-    K networks, as in the released code, instead of one each as the text says (NOTES.md, row 10).
+    K networks, as in the released code, instead of one each as the text says (docs/paper-vs-code.md, row 10).
     """
 
     def __init__(self, d_model: int, modalities: int, networks: int, shared_attention: bool) -> None:
@@ -43,7 +43,7 @@ class FusionNets(nn.Module):
 class PolicyNet(nn.Sequential):
     """Logits of the decision, before pooling: (b, t, m * d) -> (b, t, choices).
 
-    Source: equation 7. Two fully-connected layers in the text, one in the released code (NOTES.md, row 2).
+    Source: equation 7. Two fully-connected layers in the text, one in the released code (docs/paper-vs-code.md, row 2).
     """
 
     def __init__(self, d_model: int, modalities: int, choices: int, layers: int) -> None:

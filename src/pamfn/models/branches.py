@@ -17,7 +17,7 @@ class Branches(nn.ModuleDict):
     Args:
         finetune: branches that learn in the fused network; None for all of them.
         frozen: mode of the fixed branches while training: `eval` (fixed, as the text says) or `train` (no gradient,
-            but BatchNorm statistics drift and dropout stays on, as in the released code; NOTES.md, row 6).
+            but BatchNorm statistics drift and dropout stays on, as in the released code; docs/paper-vs-code.md, row 6).
         modality_dropout: probability that a modality of a training video is zeroed, as one that is missing; a video
             always keeps one. Videos packed into one sequence (`packing`) lose the same ones.
     """

@@ -84,7 +84,7 @@ class CrossModalFeatureDecoder(nn.Module):
 
     Shapes: [c; s] (b, t, width), cross-modal features (b, t, k, d), mask (b, t, k) or None -> f (b, t, d), weights.
     Source: section III-E, equation 11. `double_negation` is the released code's reading: the query is negated once
-    more, so that it attends to the most similar (NOTES.md, row 1).
+    more, so that it attends to the most similar (docs/paper-vs-code.md, row 1).
     """
 
     def __init__(self, width: int, d_model: int, heads: int, dropout: float, double_negation: bool) -> None:

@@ -39,9 +39,9 @@ class PAMFN(Network):
         num_fusion_nets: K. head_reduction: r, the head's hidden width is d_model / r.
         finetune, frozen, modality_dropout: see `Branches`.
         double_negation, policy_layers, shared_attention, temperature: readings of the text or the released code
-            (NOTES.md, rows 1, 2, 10, 9).
+            (docs/paper-vs-code.md, rows 1, 2, 10, 9).
         decoding: the decision at test time: `argmax` of the logits, one `sample`, or the `mean` score of `samples`
-            samples (NOTES.md, row 3).
+            samples (docs/paper-vs-code.md, row 3).
         msfd, cmfd: what stands in the place of the decoders (Table VI, see `FusionStage`).
         policy: which FusionNets a decision enables (Table VII, see `AdaptiveFusion`).
         fusion_stages: stages that take features from the modalities, from the first on; None for all (Table VIII).

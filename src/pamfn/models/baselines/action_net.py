@@ -60,7 +60,7 @@ class ActionNet(Network):
     video when videos of different length share the batch.
     Source: the authors' code, qinghuannn/ACTION-NET. Theirs has a dynamic stream (clips) and a static one (images);
     here there are as many as modalities, one where no static features exist. The graph follows the length of the video
-    instead of being a table of the training crop's (NOTES.md).
+    instead of being a table of the training crop's (docs/methods.md).
 
     Args:
         widths: {modality: feature width}. hidden: of each stream's attention. head_hidden: of the head.

@@ -59,7 +59,7 @@ class GDLT(Network):
 
     Shapes: features (b, t, c) of one modality -> score (b,) in [0, 1]. `lengths` (b,): number of real segments of each
     video when videos of different length share the batch.
-    Source: the authors' code, xuangch/CVPR22_GDLT. What it gets wrong and is put right here: NOTES.md.
+    Source: the authors' code, xuangch/CVPR22_GDLT. What it gets wrong and is put right here: docs/methods.md.
 
     Args:
         widths: {modality: feature width} of the one modality.

@@ -67,7 +67,7 @@ class JointVA(Network):
     segments of each video when videos of different length share the batch.
     A reconstruction: the sources are the paper's abstract and a third party's implementation, since the authors' code
     could not be reached. Embedding, widths and the score of a whole video are our choice, PAMFN says nothing about
-    them (NOTES.md).
+    them (docs/methods.md).
 
     Args:
         widths: {modality: feature width} of the two. attention: width of queries, keys and values.

@@ -26,7 +26,7 @@ class MiniNet(BagNetwork):
     Shapes: features {modality: (b, t, c_m)} of a visual and an audio stream -> logits (b, t). `lengths` (b,): number of
     real clips of each video when videos of different length share the batch. Scores compare clips of one video only.
     It never sees a clip's label: it is trained on bags, half of them of other topics (`data.bags`).
-    Source: the authors' code, xuantengh/MINI-Net. What differs here: NOTES.md.
+    Source: the authors' code, xuantengh/MINI-Net. What differs here: docs/methods.md.
 
     Args:
         widths: {modality: feature width} of the two, the visual one first. modules: parallel fusions of both.

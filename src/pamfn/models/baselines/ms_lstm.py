@@ -76,7 +76,7 @@ class MSLSTM(Network):
 
     Shapes: features (b, t, c) of one modality -> score (b,), not bounded. `lengths` (b,): number of real segments of
     each video when videos of different length share the batch. t must be at least 8, the widest window.
-    Source: the authors' code, chmxu/MS_LSTM. What it gets wrong and is put right here: NOTES.md.
+    Source: the authors' code, chmxu/MS_LSTM. What it gets wrong and is put right here: docs/methods.md.
 
     Args:
         widths: {modality: feature width} of the one modality.

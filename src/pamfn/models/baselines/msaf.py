@@ -58,7 +58,7 @@ class MSAF(Network):
     Shapes: features {modality: (b, t, c_m)} -> score (b,) in [0, 1]. `lengths` (b,): number of real segments of each
     video when videos of different length share the batch. t must be at least 4.
     Source: the authors' code, anita-hu/MSAF, for the attention; where it stands and the head are our choice, of the
-    size that PAMFN's paper gives (NOTES.md).
+    size that PAMFN's paper gives (docs/methods.md).
 
     Args:
         widths: {modality: feature width}, two or more. fusion_stages: behind which of the three stages features are

@@ -127,7 +127,7 @@ class UMT(Network):
     Shapes: features {modality: (b, t, c_m)} of two modalities -> score (b,) in [0, 1]. `lengths` (b,): number of real
     segments of each video when videos of different length share the batch; t is at most `positions`.
     Source: the authors' code, TencentARC/UMT (UMT-S without text), which scores each clip for itself. The variant of
-    the size that PAMFN's paper gives has no decoder, no output projections and a hidden layer in its head (NOTES.md).
+    the size that PAMFN's paper gives has no decoder, no output projections and a hidden head layer (docs/methods.md).
 
     Args:
         widths: {modality: feature width} of the two. positions: rows of the learned tables of positions.
