@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from composed import composed
 from conftest import RunCli
-from pamfn import evaluate
 from pamfn.config.validation import checked
 from pamfn.data.base_datamodule import VideoDataModule
 from pamfn.data.batches import Batch, Videos
@@ -30,6 +29,7 @@ from pamfn.models.network import BagNetwork, Network
 from pamfn.pipeline.build import data_module
 from pamfn.pipeline.clip_scores import predict
 from pamfn.pipeline.reload import load_network
+from pamfn.pipeline.rescore import rescored
 from pamfn.pipeline.two_stage import find_or_train, run_job
 from pamfn.reporting import build as building
 from pamfn.reporting import selection_table as protocol_tables
@@ -352,7 +352,7 @@ def test_clips_of_training_videos_are_learned_by_heart(tmp_path: Path):
     run = trained(tmp_path, *words, *sizes)
     losses = [row["train/loss"] for row in curves_of(run)]
     assert losses[-1] < 0.1 < losses[0]
-    assert evaluate.rescored(checked(content(run)["config"]), run.path, "train", "last")["map"] > 0.95
+    assert rescored(checked(content(run)["config"]), run.path, "train", "last")["map"] > 0.95
 
 
 @pytest.mark.parametrize("size", [1, 2, 16])
