@@ -27,17 +27,18 @@ from pamfn.config.validation import resolved
 from pamfn.errors import InputError
 from pamfn.evaluation.metrics import METRICS, Metric, mean_of, metrics_of, score_metrics
 from pamfn.reporting import sweep as sweep_module
-from pamfn.reporting.build import build, paper_figures
+from pamfn.reporting.build import paper_figures
+from pamfn.reporting.build import table as build
 from pamfn.reporting.cells import AVERAGES, COLUMNS, Measured, misprinted, ordered
-from pamfn.reporting.pages import Section, page
+from pamfn.reporting.collect import every_result
 from pamfn.reporting.plan import plan
 from pamfn.reporting.print_tables import refuse_unread
-from pamfn.reporting.render import BuiltTable, Layout, build_table, number
+from pamfn.reporting.render import BuiltTable, Layout, Section, build_table, number, page
 from pamfn.reporting.selection_table import protocols
 from pamfn.reporting.sweep import Job, sweep_of
 from pamfn.runs import lookup
 from pamfn.runs.folder import Run
-from pamfn.runs.lookup import every_run, locate, readable, wanted
+from pamfn.runs.lookup import locate, wanted
 from pamfn.runs.summary import summary_of
 from wandb_files import merged, records
 
@@ -118,7 +119,7 @@ def jobs(folder: Path, *overrides: str, table: str = "fusionnets") -> list[Job]:
 
 
 def built(folder: Path, *overrides: str, table: str = "fusionnets", **how: Any) -> BuiltTable:
-    return build(table, [*overrides, *places(folder)], **how)
+    return build(table, *overrides, *places(folder), **how)
 
 
 def measured(row: str, column: str, values: Sequence[float]) -> list[Measured]:
@@ -303,7 +304,7 @@ def test_a_constant_prediction_is_a_warning_before_all_other_notes(
     )
     start = "WARNING: Ranked FusionNets, uiprmd: no number for seed 1, 2, "
     assert table.notes[0] == f"{start}{why} correlations are nan; left out of the mean."
-    (protocol,) = protocols(readable(every_run(tmp_path / "runs")), "srcc")
+    (protocol,) = protocols(every_result(str(tmp_path / "runs")), "srcc")
     assert protocol.notes[0].startswith("WARNING: uiprmd | PAMFN | ")
     assert ", best on test: no number for seed 1, 2, whose correlations are nan" in protocol.notes[0]
 
@@ -663,7 +664,7 @@ def test_the_papers_figures_are_beside_its_own_data_only(tmp_path: Path):
 )
 def test_what_is_not_there_is_refused(name: str, overrides: list[str], how: dict[str, str], told: str):
     with pytest.raises(InputError, match=told):
-        build(name, overrides, **how)
+        build(name, *overrides, **how)
 
 
 # formats
@@ -738,7 +739,7 @@ def test_protocols_show_every_run_under_every_rule_real_and_synthetic_apart(tmp_
         run, metrics = fabricate(job.config)
         every = {name: {**metrics, "srcc": value} for name, value in RULES.items()}
         run.write_result({**(run.result() or {}), "metrics": every})
-    real, synthetic = protocols(readable(every_run(tmp_path / "runs")), "srcc")
+    real, synthetic = protocols(every_result(str(tmp_path / "runs")), "srcc")
     assert (real.title, synthetic.title) == ("Protocols, real data", "Protocols, synthetic data")
     (row,) = real.frame.to_dict("records")
     assert (row["data"], row["network"], row["protocol"], row["seeds"]) == ("uiprmd", "PAMFN", "holdout 0.2", "3")
@@ -754,7 +755,7 @@ def test_protocols_tell_networks_apart_by_the_settings_that_differ(tmp_path: Pat
     for overrides in ((), ("recipe.fusion.epochs=7",), ("protocol=holdout",)):
         for job in jobs(tmp_path, "+experiment=uiprmd", "+ablation=full,free_fusionnets", "seed=0,1", *overrides):
             fabricate(job.config)
-    (table,) = protocols(readable(every_run(tmp_path / "runs")), "srcc")
+    (table,) = protocols(every_result(str(tmp_path / "runs")), "srcc")
     found = {(row["settings"], row["protocol"], row["seeds"]) for row in table.frame.to_dict("records")}
     assert found == {
         (f"model.policy={policy}, recipe.fusion.epochs={epochs}", protocol, "2")

@@ -27,8 +27,7 @@ from pamfn.config.validation import resolved
 from pamfn.errors import InputError
 from pamfn.reporting.build import built
 from pamfn.reporting.plan import hours, nets, plan
-from pamfn.reporting.stream_rows import PLACES, by_place, rows_of
-from pamfn.reporting.sweep import Job, Sweep, expand, jobs_of, sweep_of, sweeps
+from pamfn.reporting.sweep import PLACES, Job, Sweep, by_place, expand, jobs_of, rows_of, sweep_of, sweeps
 from pamfn.runs import lookup
 from pamfn.runs.archive import archive
 from pamfn.runs.folder import Run
@@ -274,11 +273,11 @@ def test_the_commands_of_a_table_train_the_rows_that_it_lacks(
 ):
     asked = [*words, "seed=0", f"paths.output_dir={tmp_path}"]
     sweep = sweep_of(name, asked)
-    (command,) = built(sweep, asked, None, None).missing
+    (command,) = built(sweep, asked).missing
     assert command.startswith("python -m pamfn.train -m ")
     assert swept(shlex.split(command)[3:], monkeypatch) == [job.run.path for job in sweep.jobs]
     for job in (sweep.jobs[0], sweep.jobs[-1], sweep.jobs[len(sweep.jobs) // 2]):
-        assert swept(shlex.split(job.command)[3:], monkeypatch) == [job.run.path]
+        assert swept(["-m", *job.overrides], monkeypatch) == [job.run.path]
 
 
 def test_rows_that_these_streams_do_not_have_are_refused():
@@ -390,9 +389,9 @@ def test_the_archive_answers_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert kept is not None
     assert kept["config"]["paths"] == {"data_dir": "data", "output_dir": "runs"}
     shutil.rmtree(run.path)
-    again = only_job(tmp_path)
-    assert again.result == kept
-    assert finished(again.config) == Run(copy.path)
+    again = finished(only_job(tmp_path).config)
+    assert again == Run(copy.path)
+    assert again.finished() == kept
 
 
 def test_an_archived_run_of_other_data_is_no_answer(
