@@ -38,8 +38,8 @@ def made(words):
 
 @pytest.fixture(scope="module")
 def run(folder):
-    (found,) = (folder / "runs" / "fusion").iterdir()
-    return found
+    (run,) = (folder / "runs" / "fusion").iterdir()
+    return run
 
 
 class Elements(HTMLParser):
@@ -49,11 +49,11 @@ class Elements(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.found, self.open = [], []
+        self.tags, self.open = [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
+        self.tags.append((tag, dict(attrs)))
         self.open += [] if tag in self.VOID else [tag]
 
     def handle_endtag(self, tag):
@@ -63,7 +63,7 @@ class Elements(HTMLParser):
 def test_the_page_is_whole_and_asks_for_nothing_else(made):
     elements = Elements(made)
     assert elements.open == []
-    for tag, attributes in elements.found:
+    for tag, attributes in elements.tags:
         assert tag not in ("script", "link", "iframe")
         for name in ("src", "href"):
             value = attributes.get(name, "#")
@@ -72,7 +72,7 @@ def test_the_page_is_whole_and_asks_for_nothing_else(made):
 
 
 def test_links_lead_to_a_section(made):
-    elements = Elements(made).found
+    elements = Elements(made).tags
     ids = {attributes["id"] for _, attributes in elements if "id" in attributes}
     linked = {attributes["href"][1:] for tag, attributes in elements if tag == "a"}
     assert linked == ids
@@ -89,7 +89,7 @@ def test_it_has_each_table_with_the_runs_behind_its_numbers(made, run):
 
 
 def test_it_has_the_figures_of_the_full_model(made, run):
-    pictures = [base64.b64decode(found) for found in re.findall(r"data:image/png;base64,([^\"]+)", made)]
+    pictures = [base64.b64decode(png) for png in re.findall(r"data:image/png;base64,([^\"]+)", made)]
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
     for figure in ("Figure 5", "Figure 6", "Figure 7", "Figure 8"):
         assert f"({figure})</figcaption>" in made
@@ -104,16 +104,16 @@ def test_it_says_what_made_it(made):
 
 
 def test_text_is_escaped(words):
-    told = html_report.report(["fusionnets"], [*words, "logger.group='<script>alert(1)</script>'"])
-    assert "<script" not in told
-    assert html.escape("<script>alert(1)</script>") in told
+    text = html_report.report(["fusionnets"], [*words, "logger.group='<script>alert(1)</script>'"])
+    assert "<script" not in text
+    assert html.escape("<script>alert(1)</script>") in text
 
 
 def test_what_no_page_can_hold_is_replaced(words):
-    told = html_report.report(["fusionnets"], [*words, "logger.group='NUL \0, half \ud800, bell \x07'"])
+    text = html_report.report(["fusionnets"], [*words, "logger.group='NUL \0, half \ud800, bell \x07'"])
     mark = "\N{REPLACEMENT CHARACTER}"
-    assert f"NUL {mark}, half {mark}, bell {mark}" in told
-    assert told.encode("utf-8").decode("utf-8") == told
+    assert f"NUL {mark}, half {mark}, bell {mark}" in text
+    assert text.encode("utf-8").decode("utf-8") == text
 
 
 def test_figures_stay_in_their_folder_whatever_a_data_set_is_called(run: Path, tmp_path: Path):
@@ -183,7 +183,7 @@ def test_what_is_not_a_table_is_refused(monkeypatch, tmp_path, capsys):
 
 def test_a_table_without_runs_says_how_to_get_them(words, tmp_path):
     nowhere = [*words, f"paths.output_dir={tmp_path}"]
-    told = html_report.report(["fusionnets"], nowhere)
-    assert "What would complete it" in told
-    assert "The runs behind these numbers" not in told
-    assert 'id="figures"' not in told
+    text = html_report.report(["fusionnets"], nowhere)
+    assert "What would complete it" in text
+    assert "The runs behind these numbers" not in text
+    assert 'id="figures"' not in text

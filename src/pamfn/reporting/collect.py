@@ -52,7 +52,7 @@ def every_result(output_dir: str) -> list[Result]:
     return [result for _, result in readable(every_run(Path(output_dir)))]
 
 
-def reported(result: Result) -> Mapping[str, float | None]:
+def reported(result: Result) -> Mapping[str, Any]:
     """A run's test metrics under the protocol that it reports; None for nan."""
     return result["metrics"][result["reported"]]
 

@@ -13,7 +13,7 @@ from pamfn.runs.lookup import Kind, finished, locate, wanted
 
 
 def plan(sweep: Sweep) -> str:
-    """A line for every job: done or not, and its hours, by the time that finished runs like it took."""
+    """List every job in a line: done or not, and its hours by the time that finished runs like it took."""
     known = every_result(sweep.jobs[0].config.paths.output_dir)
     lines, done, needed = [], 0, dict[str, float | None]()
     for job in sweep.jobs:
@@ -68,7 +68,8 @@ def nets(job: Job) -> list[Net]:
     trained: Kind = "fusion" if kind == "missing" else kind
     parts: list[tuple[Kind, list[str]]] = [(trained, modalities)]
     if trained == "fusion" and job.config.recipe.stages == 2:
-        parts += [("branch", [modality]) for modality in modalities]
+        for modality in modalities:
+            parts.append(("branch", [modality]))
     refit = job.config.protocol.refit and getattr(job.config.recipe, trained) is not None
     configs = [job.config, job.config.choosing] if refit else [job.config]
     return [Net(locate(config, *part), config, *part) for config in configs for part in parts]

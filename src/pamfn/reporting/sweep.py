@@ -287,7 +287,7 @@ def subsets_of(streams: Sequence[str], *sizes: int) -> list[tuple[str, ...]]:
 
 
 def ablation(group: str, subsets: Subsets, chosen: Sequence[str], streams: Sequence[str]) -> str:
-    """The ablation that a row is chosen by: for all streams its file, else one that Hydra is told of here."""
+    """The ablation that a row is chosen by: for all streams its file, else one that is made and registered here."""
     if len(chosen) == len(streams):
         return subsets.ablation
     name = f"{subsets.ablation}_{'on' if subsets.setting == 'modalities' else 'zeroed_to'}_{'+'.join(chosen)}"
