@@ -79,7 +79,11 @@ def sweep_of(name: str, overrides: Sequence[str] = ()) -> Sweep:
             table = with_rows(of_file, expand(swept), words)
             rows_asked = table is of_file or any(sets(word, table.row) for word in words)
             own_words = [] if rows_asked else [f"{table.row}={','.join(table.rows)}"]
-            jobs, problems = jobs_of(table, expand([*swept, *own_words]))
+            combinations = expand([*swept, *own_words])
+            if any(map(replaces_data, words)):  # refused here, before all of them are composed, which takes long
+                of_columns = {values_of(overrides)[table.column]: overrides for overrides in combinations}
+                data_names(table, jobs_of(table, [*of_columns.values()])[0], words)
+            jobs, problems = jobs_of(table, combinations)
             data = data_names(table, jobs, words)
     except HydraException as error:
         raise InputError(f"{name}: {str(error).splitlines()[0]}") from error
