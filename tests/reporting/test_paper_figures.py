@@ -180,10 +180,10 @@ def test_settings_may_stand_on_both_sides_of_an_option(monkeypatch, capsys, tmp_
 def test_figure_6_is_drawn_from_the_finished_runs_of_a_sweep(tiny_data, folder, drawn, tmp_path):
     result = trained("number_of_fusionnets", "model.num_fusion_nets=3", tiny_data, folder).run.result()
     assert result is not None
-    result = draw_table("number_of_fusionnets", [*settings(tiny_data, folder), "model.num_fusion_nets=2,3"], tmp_path)
+    figure = draw_table("number_of_fusionnets", [*settings(tiny_data, folder), "model.num_fusion_nets=2,3"], tmp_path)
     srcc = result["metrics"]["best_on_test"]["srcc"]
     assert lines(drawn[-1].axes[0])["fisv_tes"] == ([3], [srcc])
-    assert result.left_out == ["1 of 2 runs, which are not finished."]
+    assert figure.left_out == ["1 of 2 runs, which are not finished."]
 
 
 HOSTILE = (
