@@ -487,10 +487,10 @@ def test_predict_evaluate_and_the_table_read_a_highlight_run(tmp_path: Path, run
     assert f"{content(run)['metrics']['best_on_test']['map']:.3f}"[1:] in rows[0]
     assert "| RRAE" in table.stdout
     assert "| Random order" in table.stdout
-    (protocols,) = protocol_tables.protocols([(None, content(run))])
+    (protocols,) = protocol_tables.protocols([content(run)])
     assert protocols.frame["random order"].tolist() == [f"{content(run)['metrics']['last']['chance']:.3f}"[1:]]
     places = [f"paths.data_dir={tmp_path}", f"paths.output_dir={tmp_path / 'runs'}"]
-    by_steps = building.build(sweep[0], [*(w for w in sweep[1:] if w != "--no-wandb"), *places], "map_step")
+    by_steps = building.table(sweep[0], *(w for w in sweep[1:] if w != "--no-wandb"), *places, metric="map_step")
     counts = [[m > 0 for m in match(video)] for video in ("d5", "d6")]
     expected = np.mean([expected_step_precision(len(labels), sum(labels)) for labels in counts])
     assert by_steps.cells["Random order", "Dog"].mean == pytest.approx(float(expected))
