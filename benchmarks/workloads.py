@@ -24,8 +24,8 @@ from pamfn.data.score_labels import read_scores
 from pamfn.models.branch import ModalityBranch
 from pamfn.models.network import Network
 from pamfn.models.pamfn import PAMFN
-from pamfn.training.recipe import test_noise
-from pamfn.training.regression import ScoreRegression
+from pamfn.training.module import TrainingModule, video_draws
+from pamfn.training.tasks import ScoreTask
 
 WIDTHS = {"rgb": 1024, "flow": 1024, "audio": 768}
 BATCH = 32
@@ -141,9 +141,9 @@ def our_optimizer(network: Network, recipe: dict[str, Any]) -> torch.optim.Optim
     return our_module(network, recipe).configure_optimizers()["optimizer"]
 
 
-def our_module(network: Network, recipe: dict[str, Any]) -> ScoreRegression:
+def our_module(network: Network, recipe: dict[str, Any]) -> TrainingModule:
     """The module that training uses."""
-    return ScoreRegression(network, splits=[], max_score=45, seed=0, epochs=500, **recipe)
+    return TrainingModule(network, ScoreTask(max_score=45, score_range=45), epochs=500, **recipe)
 
 
 def crop_batch(size: Size, device: torch.device = CPU.device) -> tuple[dict[str, Tensor], Tensor]:
@@ -194,7 +194,7 @@ def our_test(work: Work, videos: Videos) -> None:
         for batch in WholeVideos(videos, batch_size=TEST_BATCH):
             features, lengths, _ = work.given(batch)
             if isinstance(work.network, PAMFN):
-                work.network.predict_scores(features, lengths, test_noise(work.network, 0, batch.to(work.mode.device)))
+                work.network.predict_scores(features, lengths, video_draws(work.network, 0, batch.to(work.mode.device)))
             else:
                 work.network(features, lengths)
 

@@ -13,7 +13,7 @@ TYPE_CHECKING = False  # as type checkers know it, without importing typing
 if TYPE_CHECKING:
     from pamfn.models import PAMFN, ModalityBranch
     from pamfn.pipeline.reload import load
-    from pamfn.reporting.print_tables import table
+    from pamfn.reporting.build import table
     from pamfn.train import fit
 
 __all__ = ["PAMFN", "ModalityBranch", "__version__", "fit", "load", "table"]
@@ -25,7 +25,7 @@ PLACES = {
     "ModalityBranch": "models",
     "fit": "train",
     "load": "pipeline.reload",
-    "table": "reporting.print_tables",
+    "table": "reporting.build",
 }
 
 

@@ -13,7 +13,7 @@ from pamfn.command_line.process import refuse
 from pamfn.errors import InputError
 from pamfn.evaluation.metrics import METRICS
 from pamfn.evaluation.selection import RULES
-from pamfn.reporting.print_tables import quoted, run
+from pamfn.reporting.print_tables import print_tables, quoted
 from pamfn.reporting.render import Format
 
 
@@ -31,7 +31,14 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     places = [] if arguments.runs is None else [f"paths.output_dir={quoted(str(Path(arguments.runs).resolve()))}"]
     try:
-        run(arguments, [*arguments.overrides, *places])
+        print_tables(
+            arguments.name,
+            [*arguments.overrides, *places],
+            arguments.format,
+            arguments.metric,
+            arguments.select,
+            wandb=not arguments.no_wandb,
+        )
     except InputError as error:
         refuse(error)
 

@@ -39,13 +39,13 @@ def test_a_row_does_not_differ_from_itself_and_a_much_worse_one_does():
 def test_when_nothing_differs_small_values_of_p_are_rare():
     random = np.random.default_rng(1)
     names = tuple(map(str, range(60)))
-    found = []
+    p_values = []
     for _ in range(200):
         true = random.normal(size=60)
         rows = [Scored(names, true, true + random.normal(size=(1, 60)), 1.0) for _ in range(2)]
-        found.append(paired_p(*(one_of("srcc", row, 500) for row in rows)))
-    assert np.mean(np.array(found) < 0.05) < 0.11
-    assert np.mean(np.array(found) < 0.5) == pytest.approx(0.5, abs=0.15)
+        p_values.append(paired_p(*(one_of("srcc", row, 500) for row in rows)))
+    assert np.mean(np.array(p_values) < 0.05) < 0.11
+    assert np.mean(np.array(p_values) < 0.5) == pytest.approx(0.5, abs=0.15)
 
 
 def test_constant_predictions_give_nan_and_resamples_without_a_value_are_left_out():

@@ -40,64 +40,64 @@ def kendall(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def test_values_worked_out_by_hand():
-    found = score_metrics([10, 20, 30, 40], [12, 18, 39, 34], score_range=50)
-    assert list(found) == SCORES
-    assert found["srcc"] == pytest.approx(1 - 6 * 2 / (4 * 15))
-    assert found["kendall"] == pytest.approx(4 / 6)
-    assert found["mae"] == pytest.approx((2 + 2 + 9 + 6) / 4)
-    assert found["mse"] == pytest.approx((4 + 4 + 81 + 36) / 4)
-    assert found["rl2"] == pytest.approx(100 * (4 + 4 + 81 + 36) / 4 / 50**2)
+    metrics = score_metrics([10, 20, 30, 40], [12, 18, 39, 34], score_range=50)
+    assert list(metrics) == SCORES
+    assert metrics["srcc"] == pytest.approx(1 - 6 * 2 / (4 * 15))
+    assert metrics["kendall"] == pytest.approx(4 / 6)
+    assert metrics["mae"] == pytest.approx((2 + 2 + 9 + 6) / 4)
+    assert metrics["mse"] == pytest.approx((4 + 4 + 81 + 36) / 4)
+    assert metrics["rl2"] == pytest.approx(100 * (4 + 4 + 81 + 36) / 4 / 50**2)
 
 
 @given(PAIRS)
 def test_correlations_agree_with_another_way_of_computing_them(pairs: list[tuple[int, int]]):
     true, predicted = np.array(pairs, dtype=float).T
-    found = score_metrics(true.tolist(), predicted.tolist(), score_range=8)
+    metrics = score_metrics(true.tolist(), predicted.tolist(), score_range=8)
     if np.ptp(true) == 0 or np.ptp(predicted) == 0:
-        assert all(math.isnan(found[name]) for name in ("srcc", "kendall", "pearson"))
+        assert all(math.isnan(metrics[name]) for name in ("srcc", "kendall", "pearson"))
         return
-    assert found["srcc"] == pytest.approx(pearson(stats.rankdata(true), stats.rankdata(predicted)), abs=1e-12)
-    assert found["pearson"] == pytest.approx(pearson(true, predicted), abs=1e-12)
-    assert found["kendall"] == pytest.approx(kendall(true, predicted), abs=1e-12)
+    assert metrics["srcc"] == pytest.approx(pearson(stats.rankdata(true), stats.rankdata(predicted)), abs=1e-12)
+    assert metrics["pearson"] == pytest.approx(pearson(true, predicted), abs=1e-12)
+    assert metrics["kendall"] == pytest.approx(kendall(true, predicted), abs=1e-12)
 
 
 @given(PAIRS)
 def test_errors_agree_with_plain_sums(pairs: list[tuple[int, int]]):
-    found = score_metrics(*zip(*pairs, strict=True), score_range=8)
-    assert found["mse"] == pytest.approx(sum((y - p) ** 2 for y, p in pairs) / len(pairs))
-    assert found["mae"] == pytest.approx(sum(abs(y - p) for y, p in pairs) / len(pairs))
-    assert found["rl2"] == pytest.approx(100 * found["mse"] / 64)
+    metrics = score_metrics(*zip(*pairs, strict=True), score_range=8)
+    assert metrics["mse"] == pytest.approx(sum((y - p) ** 2 for y, p in pairs) / len(pairs))
+    assert metrics["mae"] == pytest.approx(sum(abs(y - p) for y, p in pairs) / len(pairs))
+    assert metrics["rl2"] == pytest.approx(100 * metrics["mse"] / 64)
 
 
 def test_correlations_are_scipys():
     random = np.random.default_rng(0)
     true = random.normal(size=100).round(1)
     predicted = (true + random.normal(size=100)).round(1)
-    found = score_metrics(true.tolist(), predicted.tolist(), 1.0)
-    assert found["srcc"] == statistic(stats.spearmanr, true, predicted)
-    assert found["kendall"] == statistic(stats.kendalltau, true, predicted)
-    assert found["pearson"] == statistic(stats.pearsonr, true, predicted)
+    metrics = score_metrics(true.tolist(), predicted.tolist(), 1.0)
+    assert metrics["srcc"] == statistic(stats.spearmanr, true, predicted)
+    assert metrics["kendall"] == statistic(stats.kendalltau, true, predicted)
+    assert metrics["pearson"] == statistic(stats.pearsonr, true, predicted)
 
 
 @pytest.mark.parametrize(("true", "predicted"), [([1, 2, 3], [5, 5, 5]), ([4, 4, 4], [1, 2, 3]), ([7], [7])])
 def test_a_constant_side_has_no_correlation_and_still_has_errors(true: list[float], predicted: list[float]):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = score_metrics(true, predicted, score_range=10)
-    assert all(math.isnan(found[name]) for name in ("srcc", "kendall", "pearson"))
-    assert all(math.isfinite(found[name]) for name in ("rl2", "mse", "mae"))
+        metrics = score_metrics(true, predicted, score_range=10)
+    assert all(math.isnan(metrics[name]) for name in ("srcc", "kendall", "pearson"))
+    assert all(math.isfinite(metrics[name]) for name in ("rl2", "mse", "mae"))
 
 
 def test_predictions_that_are_nan_have_no_correlation():
-    found = score_metrics([1, 2, 3], [1, math.nan, 2], score_range=1)
-    assert all(math.isnan(value) for value in found.values())
+    metrics = score_metrics([1, 2, 3], [1, math.nan, 2], score_range=1)
+    assert all(math.isnan(value) for value in metrics.values())
 
 
 def test_nearly_equal_predictions_are_ranked_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = score_metrics([1, 2, 3], [5, 5 + 1e-14, 5 + 2e-14], score_range=1)
-    assert (found["srcc"], found["kendall"]) == (pytest.approx(1), pytest.approx(1))
+        metrics = score_metrics([1, 2, 3], [5, 5 + 1e-14, 5 + 2e-14], score_range=1)
+    assert (metrics["srcc"], metrics["kendall"]) == (pytest.approx(1), pytest.approx(1))
 
 
 def test_a_perfect_prediction():
@@ -139,8 +139,8 @@ def test_a_metric_in_a_resample_is_that_of_the_resampled_lists(triples: list[tup
     repeated = counts.astype(int)
     expected = score_metrics(np.repeat(true, repeated).tolist(), np.repeat(predicted, repeated).tolist(), 8)
     for metric in SCORES:
-        (found,) = METRICS[metric].resampled(true, predicted, counts[None], 8)
-        assert found == pytest.approx(expected[metric], abs=1e-9, nan_ok=True)
+        (value,) = METRICS[metric].resampled(true, predicted, counts[None], 8)
+        assert value == pytest.approx(expected[metric], abs=1e-9, nan_ok=True)
 
 
 @given(st.integers(2, 30), st.integers(0, 100))
@@ -151,8 +151,8 @@ def test_correlations_of_untied_numbers_agree_with_scipy_too(videos: int, seed: 
         repeated = row.astype(int)
         expected = score_metrics(np.repeat(true, repeated).tolist(), np.repeat(predicted, repeated).tolist(), 1)
         for metric in SCORES:
-            (found,) = METRICS[metric].resampled(true, predicted, row[None], 1)
-            assert found == pytest.approx(expected[metric], abs=1e-9, nan_ok=True)
+            (value,) = METRICS[metric].resampled(true, predicted, row[None], 1)
+            assert value == pytest.approx(expected[metric], abs=1e-9, nan_ok=True)
 
 
 def test_correlations_are_averaged_in_fisher_z_space_and_errors_as_they_are():

@@ -58,41 +58,41 @@ def test_metrics_are_those_of_their_epoch():
 
 
 def test_best_and_last_are_epochs_and_last10_is_a_mean():
-    found = metrics_by_rule(curves([0.9, *([0.1] * 9), 0.5, 0.3]), "best_on_test")
-    assert set(found) == {"best_on_test", "last", "last10"}
-    assert (found["best_on_test"]["epoch"], found["best_on_test"]["srcc"]) == (0, 0.9)
-    assert (found["last"]["epoch"], found["last"]["srcc"]) == (11, 0.3)
-    assert found["last10"]["epochs"] == 10
-    assert found["last10"]["srcc"] == pytest.approx((8 * 0.1 + 0.5 + 0.3) / 10)
-    assert found["last10"]["mae"] == pytest.approx(METRICS.index("mae") + sum(range(2, 12)) / 10)
+    by_rule = metrics_by_rule(curves([0.9, *([0.1] * 9), 0.5, 0.3]), "best_on_test")
+    assert set(by_rule) == {"best_on_test", "last", "last10"}
+    assert (by_rule["best_on_test"]["epoch"], by_rule["best_on_test"]["srcc"]) == (0, 0.9)
+    assert (by_rule["last"]["epoch"], by_rule["last"]["srcc"]) == (11, 0.3)
+    assert by_rule["last10"]["epochs"] == 10
+    assert by_rule["last10"]["srcc"] == pytest.approx((8 * 0.1 + 0.5 + 0.3) / 10)
+    assert by_rule["last10"]["mae"] == pytest.approx(METRICS.index("mae") + sum(range(2, 12)) / 10)
 
 
 def test_fewer_than_ten_epochs_are_averaged_and_counted():
-    found = metrics_by_rule(curves([0.2, 0.4]), "best_on_test")["last10"]
-    assert found["epochs"] == 2
-    assert found["srcc"] == pytest.approx(0.3)
+    by_rule = metrics_by_rule(curves([0.2, 0.4]), "best_on_test")["last10"]
+    assert by_rule["epochs"] == 2
+    assert by_rule["srcc"] == pytest.approx(0.3)
 
 
 def test_the_holdout_chooses_the_epoch_and_the_test_set_gives_the_number():
-    found = metrics_by_rule(curves([0.9, 0.2, 0.4], holdout=[0.1, 0.8, 0.8]), "holdout")
-    assert found["holdout"]["epoch"] == 1
-    assert found["holdout"]["srcc"] == 0.2
-    assert found["holdout"]["holdout_srcc"] == 0.8
-    assert found["holdout"]["mae"] == 1 + METRICS.index("mae")
-    assert found["best_on_test"]["srcc"] == 0.9
+    by_rule = metrics_by_rule(curves([0.9, 0.2, 0.4], holdout=[0.1, 0.8, 0.8]), "holdout")
+    assert by_rule["holdout"]["epoch"] == 1
+    assert by_rule["holdout"]["srcc"] == 0.2
+    assert by_rule["holdout"]["holdout_srcc"] == 0.8
+    assert by_rule["holdout"]["mae"] == 1 + METRICS.index("mae")
+    assert by_rule["best_on_test"]["srcc"] == 0.9
 
 
 def test_an_undefined_last_epoch_is_not_hidden():
-    found = metrics_by_rule(curves([0.5, 0.4, nan], holdout=[nan, nan, nan]), "holdout")
-    assert found["best_on_test"]["epoch"] == 0
-    assert found["holdout"]["epoch"] == 2
-    assert all(math.isnan(found[protocol]["srcc"]) for protocol in ("last", "last10", "holdout"))
+    by_rule = metrics_by_rule(curves([0.5, 0.4, nan], holdout=[nan, nan, nan]), "holdout")
+    assert by_rule["best_on_test"]["epoch"] == 0
+    assert by_rule["holdout"]["epoch"] == 2
+    assert all(math.isnan(by_rule[protocol]["srcc"]) for protocol in ("last", "last10", "holdout"))
 
 
 def test_a_refit_reports_its_last_epoch_and_other_runs_have_no_refit():
-    found = metrics_by_rule(curves([0.9, 0.2]), "refit")
-    assert set(found) == {"best_on_test", "last", "last10", "refit"}
-    assert (found["refit"]["epoch"], found["refit"]["srcc"]) == (1, 0.2)
+    by_rule = metrics_by_rule(curves([0.9, 0.2]), "refit")
+    assert set(by_rule) == {"best_on_test", "last", "last10", "refit"}
+    assert (by_rule["refit"]["epoch"], by_rule["refit"]["srcc"]) == (1, 0.2)
 
 
 def test_a_protocol_reports_one_rule_whose_weights_are_the_selected_ones():

@@ -27,12 +27,12 @@ from pamfn.models.baselines.msaf import SplitAttention
 from pamfn.models.baselines.skip_lstm import SkipLSTMs
 from pamfn.models.baselines.umt import Sizes
 from pamfn.models.network import Network, SolvedNetwork
-from pamfn.pipeline import predictions, record, two_stage
+from pamfn.pipeline import record, two_stage
 from pamfn.pipeline.build import build_network
 from pamfn.pipeline.two_stage import run_job
 from pamfn.runs.fingerprint import baseline_identity, fingerprint, fusion_identity
 from pamfn.runs.folder import Run
-from pamfn.training.regression import ScoreRegression
+from pamfn.training import BaselineTraining, ScoreTask, tasks
 
 ONE, TWO, THREE = {"rgb": 6}, {"rgb": 6, "audio": 4}, {"rgb": 6, "flow": 5, "audio": 4}
 VA = {"rgb": 1024, "audio": 768}
@@ -271,7 +271,7 @@ def test_under_autocast_the_triplets_and_their_gradients_are_those_of_float32(mo
         gdlt = network("gdlt")
         said = GDLTOutput(torch.full((4,), 0.5), torch.full((4, 4), 0.25), queries)
         monkeypatch.setattr(gdlt, "forward", lambda *_, said=said: said)
-        module = ScoreRegression(gdlt, max_score=45.0, splits=["test"], seed=0, epochs=1)
+        module = BaselineTraining(gdlt, ScoreTask(max_score=45.0, score_range=45.0), epochs=1)
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             loss = module.training_step(batch, 0)
         loss.backward()
@@ -657,7 +657,7 @@ def job(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job
         arrays = {v: x[:8] for v, x in np.load(file, allow_pickle=True).item().items()}
         np.save(file, np.array(arrays, dtype=object), allow_pickle=True)
     monkeypatch.setattr(record, "plot_curves", lambda path, *a, **k: path.touch())
-    monkeypatch.setattr(predictions, "plot_predictions", lambda path, *a, **k: path.touch())
+    monkeypatch.setattr(tasks, "plot_predictions", lambda path, *a, **k: path.touch())
     always = (
         *(f"paths.data_dir={data}", f"paths.output_dir={tmp_path / 'runs'}", "features.rgb.width=6", "logger=csv"),
         *("features.flow.width=5", "features.audio.width=4", "protocol=paper", "trainer.accelerator=cpu"),

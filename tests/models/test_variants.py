@@ -12,7 +12,7 @@ from pamfn.models import PAMFN, LateFusion, ModalityBranch
 from pamfn.models.adaptive_fusion import AdaptiveFusion, unranked_mask
 from pamfn.models.branches import Branches
 from pamfn.models.decoders import WeightedFusion
-from pamfn.training.decisions import decision_counts
+from pamfn.training.mixed_modality_fusion import decision_counts
 
 WIDTHS = {"rgb": 6, "flow": 5, "audio": 4}
 D, K = 8, 3

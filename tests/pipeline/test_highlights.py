@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from composed import composed
 from conftest import RunCli
-from pamfn import evaluate
 from pamfn.config.validation import checked
 from pamfn.data.base_datamodule import VideoDataModule
 from pamfn.data.batches import Batch, Videos
@@ -29,13 +28,14 @@ from pamfn.models.baselines import UMT, JointVA, MiniNet
 from pamfn.models.network import BagNetwork, Network
 from pamfn.pipeline.build import data_module
 from pamfn.pipeline.clip_scores import predict
-from pamfn.pipeline.predictions import shown
 from pamfn.pipeline.reload import load_network
+from pamfn.pipeline.rescore import rescored
 from pamfn.pipeline.two_stage import find_or_train, run_job
 from pamfn.reporting import build as building
 from pamfn.reporting import selection_table as protocol_tables
 from pamfn.runs.folder import Run
-from pamfn.training.detection import HighlightDetection
+from pamfn.training.metrics import SplitMetrics
+from pamfn.training.tasks import HighlightTask
 from small_clips import FEATURES, file_of, match, save, write_clips
 
 real = pytest.mark.skipif("PAMFN_DATA_DIR" not in os.environ, reason="PAMFN_DATA_DIR does not say where real data is")
@@ -206,11 +206,11 @@ def test_umt_on_clips_is_as_large_as_its_authors():
 
 
 def test_the_loss_of_a_batch_is_the_mean_over_its_videos():
-    module = HighlightDetection(network("branch"), splits=[], seed=0, epochs=1)
+    task = HighlightTask()
     logits, labels = torch.randn(3, 9), (torch.rand(3, 9) > 0.5).float()
 
     def loss(score: Tensor, target: Tensor, lengths: Tensor | None) -> Tensor:
-        return module.loss(SimpleNamespace(score=score), Batch({}, lengths, target, torch.arange(len(score))))
+        return task.loss(SimpleNamespace(score=score), Batch({}, lengths, target, torch.arange(len(score))))
 
     alone = [loss(logits[i : i + 1, :t], labels[i : i + 1, :t], None) for i, t in enumerate(LENGTHS.tolist())]
     torch.testing.assert_close(loss(logits, labels, LENGTHS), torch.stack(alone).mean())
@@ -352,7 +352,7 @@ def test_clips_of_training_videos_are_learned_by_heart(tmp_path: Path):
     run = trained(tmp_path, *words, *sizes)
     losses = [row["train/loss"] for row in curves_of(run)]
     assert losses[-1] < 0.1 < losses[0]
-    assert evaluate.rescored(checked(content(run)["config"]), run.path, "train", "last")["map"] > 0.95
+    assert rescored(checked(content(run)["config"]), run.path, "train", "last")["map"] > 0.95
 
 
 @pytest.mark.parametrize("size", [1, 2, 16])
@@ -379,22 +379,21 @@ def test_clips_are_ranked_by_logits_where_their_probabilities_are_equal():
     """float32 has no probability between those of 17 and 18."""
     one = torch.tensor([0])
     points = torch.zeros(1)
-    videos = Videos(["v"], {}, one, one + 3, points, points, one, torch.tensor([0.0, 0.0, 1.0]))
-    data: Any = SimpleNamespace(splits={"test": videos})
-    module = HighlightDetection(network("branch"), splits=["test"], seed=0, epochs=1)
+    labels, features = torch.tensor([0.0, 0.0, 1.0]), {"rgb": torch.zeros(3, 1)}
+    videos = Videos(["v"], features, one, one + 3, points, points, one, labels)
+    metric = SplitMetrics(HighlightTask(names={"test": ["v"]}), "test")
     logits = torch.tensor([[17.0, 17.5, 18.0]])
     assert len(logits.sigmoid().unique()) == 1
-    module.predictions["test"] = [(torch.tensor([0]), logits, torch.zeros(1, 3))]
-    predicted = module.predicted(data, "test")
-    assert module.judge(data, "test", predicted)["map"] == 1
-    assert len(set(shown(np.array(predicted["predicted"]), SimpleNamespace(bags=None)).tolist())) == 3
+    metric.update(videos.whole(one), logits, torch.zeros(1, 3))
+    assert metric.compute()["map"] == 1
+    assert len(set(HighlightTask().shown(np.array(metric.predictions().predicted)).tolist())) == 3
 
 
 def test_scores_that_only_compare_the_clips_of_a_video_are_shown_between_its_lowest_and_highest():
-    logits, weak = np.array([1.0, 3.0, 2.0]), SimpleNamespace(bags=60)
+    logits, shown = np.array([1.0, 3.0, 2.0]), HighlightTask(weak=True).shown
     for constant in (0, 1000):
-        assert shown(logits + constant, weak).tolist() == [0, 1, 0.5]
-    assert shown(np.ones(2), weak).tolist() == [0.5, 0.5]
+        assert shown(logits + constant).tolist() == [0, 1, 0.5]
+    assert shown(np.ones(2)).tolist() == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("model", ["umt_clips", "joint_va_clips", "mini_net"])
@@ -488,10 +487,10 @@ def test_predict_evaluate_and_the_table_read_a_highlight_run(tmp_path: Path, run
     assert f"{content(run)['metrics']['best_on_test']['map']:.3f}"[1:] in rows[0]
     assert "| RRAE" in table.stdout
     assert "| Random order" in table.stdout
-    (protocols,) = protocol_tables.protocols([(None, content(run))])
+    (protocols,) = protocol_tables.protocols([content(run)])
     assert protocols.frame["random order"].tolist() == [f"{content(run)['metrics']['last']['chance']:.3f}"[1:]]
     places = [f"paths.data_dir={tmp_path}", f"paths.output_dir={tmp_path / 'runs'}"]
-    by_steps = building.build(sweep[0], [*(w for w in sweep[1:] if w != "--no-wandb"), *places], "map_step")
+    by_steps = building.table(sweep[0], *(w for w in sweep[1:] if w != "--no-wandb"), *places, metric="map_step")
     counts = [[m > 0 for m in match(video)] for video in ("d5", "d6")]
     expected = np.mean([expected_step_precision(len(labels), sum(labels)) for labels in counts])
     assert by_steps.cells["Random order", "Dog"].mean == pytest.approx(float(expected))

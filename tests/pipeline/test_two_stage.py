@@ -17,12 +17,12 @@ from pamfn.config.validation import checked
 from pamfn.data import synthetic
 from pamfn.data.synthetic import write_synthetic
 from pamfn.errors import InputError
-from pamfn.pipeline import predictions as predictions_of_runs
 from pamfn.pipeline import record, two_stage
 from pamfn.pipeline.rescore import evaluate
 from pamfn.pipeline.two_stage import run_job
 from pamfn.runs import environment
 from pamfn.runs.folder import Run
+from pamfn.training import tasks
 from pamfn.training.callbacks import Record, write_weights
 
 
@@ -45,7 +45,7 @@ def tiny_synthetic(tmp_path_factory):
 def quick_plots(request, monkeypatch):
     """Drawing takes longer than a small training."""
     if "plots" not in request.keywords:
-        for module, name in ((record, "plot_curves"), (predictions_of_runs, "plot_predictions")):
+        for module, name in ((record, "plot_curves"), (tasks, "plot_predictions")):
             monkeypatch.setattr(module, name, lambda path, *a, **k: path.touch())
 
 

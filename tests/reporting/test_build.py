@@ -27,17 +27,18 @@ from pamfn.config.validation import resolved
 from pamfn.errors import InputError
 from pamfn.evaluation.metrics import METRICS, Metric, mean_of, metrics_of, score_metrics
 from pamfn.reporting import sweep as sweep_module
-from pamfn.reporting.build import build, paper_figures
+from pamfn.reporting.build import paper_figures
+from pamfn.reporting.build import table as build
 from pamfn.reporting.cells import AVERAGES, COLUMNS, Measured, misprinted, ordered
-from pamfn.reporting.pages import Section, page
+from pamfn.reporting.collect import every_result
 from pamfn.reporting.plan import plan
 from pamfn.reporting.print_tables import refuse_unread
-from pamfn.reporting.render import BuiltTable, Layout, build_table, number
+from pamfn.reporting.render import BuiltTable, Layout, Section, build_table, number, page
 from pamfn.reporting.selection_table import protocols
 from pamfn.reporting.sweep import Job, sweep_of
 from pamfn.runs import lookup
 from pamfn.runs.folder import Run
-from pamfn.runs.lookup import every_run, locate, readable, wanted
+from pamfn.runs.lookup import locate, wanted
 from pamfn.runs.summary import summary_of
 from wandb_files import merged, records
 
@@ -118,7 +119,7 @@ def jobs(folder: Path, *overrides: str, table: str = "fusionnets") -> list[Job]:
 
 
 def built(folder: Path, *overrides: str, table: str = "fusionnets", **how: Any) -> BuiltTable:
-    return build(table, [*overrides, *places(folder)], **how)
+    return build(table, *overrides, *places(folder), **how)
 
 
 def measured(row: str, column: str, values: Sequence[float]) -> list[Measured]:
@@ -193,9 +194,9 @@ def test_a_metric_needs_a_row_of_the_table_and_nothing_else(
     true, predicted = points(f"uiprmd/{run.path.name}/4", 10.0)
     value = float(np.mean(np.subtract(predicted, true)))
     assert metrics["bias"] == pytest.approx(value)
-    told = summary_of(run, run.finished())
-    assert f"bias {value:.4f}" in told
-    assert "Errors (mae, bias) are in points, rl2 is x 100." in told
+    summary = summary_of(run, run.finished())
+    assert f"bias {value:.4f}" in summary
+    assert "Errors (mae, bias) are in points, rl2 is x 100." in summary
     words = ["tables", "fusionnets", *asked, *places(tmp_path), "--metric", "bias", "--format", "csv", "--no-wandb"]
     monkeypatch.setattr(sys, "argv", words)
     tables.main()
@@ -303,7 +304,7 @@ def test_a_constant_prediction_is_a_warning_before_all_other_notes(
     )
     start = "WARNING: Ranked FusionNets, uiprmd: no number for seed 1, 2, "
     assert table.notes[0] == f"{start}{why} correlations are nan; left out of the mean."
-    (protocol,) = protocols(readable(every_run(tmp_path / "runs")), "srcc")
+    (protocol,) = protocols(every_result(str(tmp_path / "runs")), "srcc")
     assert protocol.notes[0].startswith("WARNING: uiprmd | PAMFN | ")
     assert ", best on test: no number for seed 1, 2, whose correlations are nan" in protocol.notes[0]
 
@@ -338,15 +339,15 @@ def table_file(name: str) -> Table:
 
 
 def test_the_full_model_has_the_same_figures_in_every_table_that_has_it():
-    found = {}
+    of_tables = {}
     for name in table_names():
         table = table_file(name)
         if table.reference and table.full == "full" and table.metric == "srcc":
             figures = paper_figures(table, "srcc")
             columns = ordered(["Ball", "Clubs", "Hoop", "Ribbon", "TES", "PCS"])
-            found[name] = [figures[table.rows[table.full], column] for column in columns]
-    assert len(found) == 7
-    assert all(row == [0.757, 0.825, 0.836, 0.846, 0.819, 0.754, 0.872, 0.822] for row in found.values())
+            of_tables[name] = [figures[table.rows[table.full], column] for column in columns]
+    assert len(of_tables) == 7
+    assert all(row == [0.757, 0.825, 0.836, 0.846, 0.819, 0.754, 0.872, 0.822] for row in of_tables.values())
 
 
 @pytest.mark.parametrize("reference", REFERENCES)
@@ -391,16 +392,16 @@ def test_what_a_row_costs_is_beside_what_it_costs_in_the_paper(tmp_path: Path):
         if size:
             fabricate(job.config, parameters={"total": size, "trained": size}, **timed)
     table = built(tmp_path, *words, table="aqa_methods")
-    found = {(row["row"], row[""]): [*row.values()][-2:] for row in table.frame.to_dict("records")}
+    costs = {(row["row"], row[""]): [*row.values()][-2:] for row in table.frame.to_dict("records")}
     assert list(table.frame.columns)[-2:] == ["parameters (M)", "one video (ms)"]
-    assert found["GDLT", "ours"] == ["3.16", "7.5"]
-    assert found["PAMFN", "ours"] == ["17.96 to 22.71", "-"]
-    assert found["VST+SVR", "ours"] == ["-", "-"]
+    assert costs["GDLT", "ours"] == ["3.16", "7.5"]
+    assert costs["PAMFN", "ours"] == ["17.96 to 22.71", "-"]
+    assert costs["VST+SVR", "ours"] == ["-", "-"]
     papers = [[*row.values()][-2:] for row in table.frame.to_dict("records") if row[""] == "paper"]
     assert papers == [["", ""], ["1.08", "342"], ["3.54", "2"], ["1.84", "5"], ["18.06", "33"]]
     notes = "\n".join(table.notes)
-    for told in ("thop 0.0.31", "on a processor (1 thread)", "- where the runs are older"):
-        assert told in notes
+    for part in ("thop 0.0.31", "on a processor (1 thread)", "- where the runs are older"):
+        assert part in notes
     lines = {(line["row"], line["metric"]): line for line in csv.DictReader(io.StringIO(table.csv()))}
     line = lines["GDLT", "one video (ms)"]
     assert (line["n"], line["mean"], line["paper"]) == ("4", "7.5", "5.0")
@@ -434,19 +435,19 @@ def test_what_the_numbers_mix_is_said_below(tmp_path: Path):
     for job in jobs(tmp_path, "+experiment=uiprmd", "+ablation=full"):
         fabricate(job.config, commit="fedcba9876543210" if job.seed else "0123456789abcdef+")
     notes = "\n".join(built(tmp_path, "+experiment=uiprmd", "+ablation=full").notes)
-    for told in (
+    for part in (
         *("fedcba9876 (2)", "0123456789+ (1)", "2026-01-02", "a processor (1 thread)", "32-true", "real uiprmd"),
         *("selection on test", "select on test", "seeds 0, 1, 2", "3 of 3 runs with +experiment=uiprmd"),
     ):
-        assert told in notes
+        assert part in notes
     assert "stage 1" not in notes
 
 
 def test_stage_1_is_said_to_be_included_where_runs_were_built_on_branches(tmp_path: Path):
     for job in jobs(tmp_path, "+experiment=uiprmd", "+ablation=full"):
         fabricate(job.config, branches={"vicon_positions": "gone"})
-    (told,) = (n for n in built(tmp_path, "+experiment=uiprmd", "+ablation=full").notes if n.startswith("Trained"))
-    assert told.startswith("Trained 2026-01-02, stage 1 included, by commit")
+    (note,) = (n for n in built(tmp_path, "+experiment=uiprmd", "+ablation=full").notes if n.startswith("Trained"))
+    assert note.startswith("Trained 2026-01-02, stage 1 included, by commit")
 
 
 def test_last10_has_no_interval_and_says_so(tmp_path: Path):
@@ -497,14 +498,14 @@ def test_the_archive_answers_too(tmp_path: Path, archive: Path):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "sentence"),
     [
         (lambda text: text[: len(text) // 2], "damaged"),
         (lambda text: text.replace('"seed": 1,', '"seed": 7,', 1), "changed after it was written"),
         (lambda text: text.replace('"schema": 1', '"schema": 99'), "version 99"),
     ],
 )
-def test_a_result_that_cannot_be_trusted_is_told_and_the_rest_is_shown(tmp_path: Path, spoil: Any, told: str):
+def test_a_result_that_cannot_be_trusted_is_told_and_the_rest_is_shown(tmp_path: Path, spoil: Any, sentence: str):
     for job in jobs(tmp_path, "+experiment=uiprmd", "+ablation=full"):
         run, _ = fabricate(job.config)
         if job.seed == 1:
@@ -512,12 +513,12 @@ def test_a_result_that_cannot_be_trusted_is_told_and_the_rest_is_shown(tmp_path:
             file.write_text(spoil(file.read_text()))
     table = built(tmp_path, "+experiment=uiprmd", "+ablation=full")
     assert list(table.cells["Ranked FusionNets", "uiprmd"].values) == [0, 2]
-    assert [note for note in table.notes if note.startswith("Left out") and told in note]
+    assert [note for note in table.notes if note.startswith("Left out") and sentence in note]
     assert len(table.missing) == 1
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "sentence"),
     [
         (
             {"metrics": {"best_on_test": {"map": 0.5}, "last": {"map": 0.5}}},
@@ -527,12 +528,14 @@ def test_a_result_that_cannot_be_trusted_is_told_and_the_rest_is_shown(tmp_path:
         ({"metrics": {"last": {"srcc": 0.5}}}, "is not the result of a run: metrics: no best_on_test."),
     ],
 )
-def test_a_result_that_lacks_the_metric_is_left_out_with_a_sentence(tmp_path: Path, changed: dict[str, Any], told: str):
+def test_a_result_that_lacks_the_metric_is_left_out_with_a_sentence(
+    tmp_path: Path, changed: dict[str, Any], sentence: str
+):
     for job in jobs(tmp_path, "+experiment=uiprmd", "+ablation=full", "seed=0,1"):
         fabricate(job.config, **changed if job.seed else {})
     table = built(tmp_path, "+experiment=uiprmd", "+ablation=full", "seed=0,1")
     assert table.cells["Ranked FusionNets", "uiprmd"].n == 1
-    assert any(told in note for note in table.notes if note.startswith("Left out: "))
+    assert any(sentence in note for note in table.notes if note.startswith("Left out: "))
 
 
 def test_a_result_without_what_tables_need_is_left_out_with_a_sentence(tmp_path: Path):
@@ -645,14 +648,14 @@ def test_the_papers_figures_are_beside_its_own_data_only(tmp_path: Path):
         table = built(tmp_path, *asked, word)
         assert list(table.frame.columns) == ["row", "", "fisv_tes", "fisv_pcs"]
         assert all(math.isnan(cell.paper) for cell in table.cells.values())
-        told = "fisv_tes, fisv_pcs: not what the paper has under this name; its figures are not shown here."
-        assert told in table.notes
+        sentence = "fisv_tes, fisv_pcs: not what the paper has under this name; its figures are not shown here."
+        assert sentence in table.notes
     with pytest.raises(InputError, match=r"^data.name=TES: so is a column of the paper called"):
         built(tmp_path, "+experiment=uiprmd", "data.name=TES")
 
 
 @pytest.mark.parametrize(
-    ("name", "overrides", "how", "told"),
+    ("name", "overrides", "how", "sentence"),
     [
         ("nothing", [], {}, "no table 'nothing'"),
         ("fusionnets", ["+ablation=nothing"], {}, "nothing"),
@@ -661,9 +664,9 @@ def test_the_papers_figures_are_beside_its_own_data_only(tmp_path: Path):
         ("fusionnets", [], {"select": "best"}, "choose one of best_on_test"),
     ],
 )
-def test_what_is_not_there_is_refused(name: str, overrides: list[str], how: dict[str, str], told: str):
-    with pytest.raises(InputError, match=told):
-        build(name, overrides, **how)
+def test_what_is_not_there_is_refused(name: str, overrides: list[str], how: dict[str, str], sentence: str):
+    with pytest.raises(InputError, match=sentence):
+        build(name, *overrides, **how)
 
 
 # formats
@@ -738,7 +741,7 @@ def test_protocols_show_every_run_under_every_rule_real_and_synthetic_apart(tmp_
         run, metrics = fabricate(job.config)
         every = {name: {**metrics, "srcc": value} for name, value in RULES.items()}
         run.write_result({**(run.result() or {}), "metrics": every})
-    real, synthetic = protocols(readable(every_run(tmp_path / "runs")), "srcc")
+    real, synthetic = protocols(every_result(str(tmp_path / "runs")), "srcc")
     assert (real.title, synthetic.title) == ("Protocols, real data", "Protocols, synthetic data")
     (row,) = real.frame.to_dict("records")
     assert (row["data"], row["network"], row["protocol"], row["seeds"]) == ("uiprmd", "PAMFN", "holdout 0.2", "3")
@@ -754,9 +757,9 @@ def test_protocols_tell_networks_apart_by_the_settings_that_differ(tmp_path: Pat
     for overrides in ((), ("recipe.fusion.epochs=7",), ("protocol=holdout",)):
         for job in jobs(tmp_path, "+experiment=uiprmd", "+ablation=full,free_fusionnets", "seed=0,1", *overrides):
             fabricate(job.config)
-    (table,) = protocols(readable(every_run(tmp_path / "runs")), "srcc")
-    found = {(row["settings"], row["protocol"], row["seeds"]) for row in table.frame.to_dict("records")}
-    assert found == {
+    (table,) = protocols(every_result(str(tmp_path / "runs")), "srcc")
+    rows = {(row["settings"], row["protocol"], row["seeds"]) for row in table.frame.to_dict("records")}
+    assert rows == {
         (f"model.policy={policy}, recipe.fusion.epochs={epochs}", protocol, "2")
         for policy in ("ranked", "free")
         for epochs, protocol in (("60", "paper"), ("7", "paper"), ("60", "holdout 0.2"))
@@ -776,12 +779,12 @@ def test_the_command_prints_logs_and_needs_no_torch(tmp_path: Path, run_cli: Run
     asked = ["+experiment=uiprmd", "+ablation=full", "seed=0", "recipe.fusion.epochs=2"]
     (job,) = sweep_of("fusionnets", [*asked, f"paths.output_dir={tmp_path / 'runs'}"]).jobs
     fabricate(job.config)
-    found = run_cli(["tables", "fusionnets", "--format", "html", *asked])
-    assert (found.returncode, found.stderr) == (0, "")
+    done = run_cli(["tables", "fusionnets", "--format", "html", *asked])
+    assert (done.returncode, done.stderr) == (0, "")
     page = Nesting()
-    page.feed(found.stdout)
+    page.feed(done.stdout)
     assert (page.open, page.loads) == ([], [])
-    assert "http" not in found.stdout
+    assert "http" not in done.stdout
     logged = records(Run(tmp_path / "runs" / "tables" / "fusionnets"))
     started = logged["run"][0]
     assert (started["run_group"], started["job_type"]) == ("fusionnets", "table")
@@ -795,10 +798,10 @@ def test_the_command_prints_logs_and_needs_no_torch(tmp_path: Path, run_cli: Run
 
 def test_mistakes_end_the_command_with_a_sentence(run_cli: RunCli):
     for words in ("nothing", "fusionnets +ablation=nothing", "protocols --select last", "protocols seed=0"):
-        found = run_cli(["tables", *words.split()])
-        assert found.returncode == 1
-        assert found.stderr.startswith("error: ")
-        assert "Traceback" not in found.stderr
+        done = run_cli(["tables", *words.split()])
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ")
+        assert "Traceback" not in done.stderr
 
 
 def test_tables_are_built_without_torch():

@@ -12,6 +12,7 @@ import pytest
 from finished_runs import settings, trained
 from pamfn import report
 from pamfn.errors import InputError
+from pamfn.reporting import html_report
 from pamfn.reporting.html_report import CAPTIONS, full_models, pictures_of, place, section
 from pamfn.reporting.sweep import sweep_of
 
@@ -32,13 +33,13 @@ def words(tiny_data, folder):
 
 @pytest.fixture(scope="module")
 def made(words):
-    return report.report(TABLES, words)
+    return html_report.report(TABLES, words)
 
 
 @pytest.fixture(scope="module")
 def run(folder):
-    (found,) = (folder / "runs" / "fusion").iterdir()
-    return found
+    (run,) = (folder / "runs" / "fusion").iterdir()
+    return run
 
 
 class Elements(HTMLParser):
@@ -48,11 +49,11 @@ class Elements(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.found, self.open = [], []
+        self.tags, self.open = [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
+        self.tags.append((tag, dict(attrs)))
         self.open += [] if tag in self.VOID else [tag]
 
     def handle_endtag(self, tag):
@@ -62,7 +63,7 @@ class Elements(HTMLParser):
 def test_the_page_is_whole_and_asks_for_nothing_else(made):
     elements = Elements(made)
     assert elements.open == []
-    for tag, attributes in elements.found:
+    for tag, attributes in elements.tags:
         assert tag not in ("script", "link", "iframe")
         for name in ("src", "href"):
             value = attributes.get(name, "#")
@@ -71,7 +72,7 @@ def test_the_page_is_whole_and_asks_for_nothing_else(made):
 
 
 def test_links_lead_to_a_section(made):
-    elements = Elements(made).found
+    elements = Elements(made).tags
     ids = {attributes["id"] for _, attributes in elements if "id" in attributes}
     linked = {attributes["href"][1:] for tag, attributes in elements if tag == "a"}
     assert linked == ids
@@ -88,7 +89,7 @@ def test_it_has_each_table_with_the_runs_behind_its_numbers(made, run):
 
 
 def test_it_has_the_figures_of_the_full_model(made, run):
-    pictures = [base64.b64decode(found) for found in re.findall(r"data:image/png;base64,([^\"]+)", made)]
+    pictures = [base64.b64decode(png) for png in re.findall(r"data:image/png;base64,([^\"]+)", made)]
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
     for figure in ("Figure 5", "Figure 6", "Figure 7", "Figure 8"):
         assert f"({figure})</figcaption>" in made
@@ -103,16 +104,16 @@ def test_it_says_what_made_it(made):
 
 
 def test_text_is_escaped(words):
-    told = report.report(["fusionnets"], [*words, "logger.group='<script>alert(1)</script>'"])
-    assert "<script" not in told
-    assert html.escape("<script>alert(1)</script>") in told
+    text = html_report.report(["fusionnets"], [*words, "logger.group='<script>alert(1)</script>'"])
+    assert "<script" not in text
+    assert html.escape("<script>alert(1)</script>") in text
 
 
 def test_what_no_page_can_hold_is_replaced(words):
-    told = report.report(["fusionnets"], [*words, "logger.group='NUL \0, half \ud800, bell \x07'"])
+    text = html_report.report(["fusionnets"], [*words, "logger.group='NUL \0, half \ud800, bell \x07'"])
     mark = "\N{REPLACEMENT CHARACTER}"
-    assert f"NUL {mark}, half {mark}, bell {mark}" in told
-    assert told.encode("utf-8").decode("utf-8") == told
+    assert f"NUL {mark}, half {mark}, bell {mark}" in text
+    assert text.encode("utf-8").decode("utf-8") == text
 
 
 def test_figures_stay_in_their_folder_whatever_a_data_set_is_called(run: Path, tmp_path: Path):
@@ -144,7 +145,7 @@ def test_figures_whose_data_is_gone_are_left_out_with_a_sentence(run, tmp_path, 
     def gone(folder):
         raise InputError("no such file: train.txt")
 
-    monkeypatch.setattr(report, "explain", gone)
+    monkeypatch.setattr(html_report, "explain", gone)
     pictures, left_out = pictures_of({"fisv_tes": run}, tmp_path)
     assert len(pictures) == 3
     assert left_out == [f"attention and policy of {run.name}: no such file: train.txt"]
@@ -160,7 +161,7 @@ def test_the_command_writes_the_page(words, tmp_path, monkeypatch, capsys):
 
 def test_options_may_stand_between_the_words(monkeypatch, tmp_path, capsys):
     asked = []
-    monkeypatch.setattr(report, "report", lambda *given: asked.append(given) or "a page")
+    monkeypatch.setattr(html_report, "report", lambda *given: asked.append(given) or "a page")
     file = tmp_path / "page.html"
     monkeypatch.setattr(sys, "argv", ["report", "fusionnets", "seed=0", "--to", str(file), "protocol=holdout"])
     report.main()
@@ -170,7 +171,7 @@ def test_options_may_stand_between_the_words(monkeypatch, tmp_path, capsys):
 
 def test_what_is_not_a_table_is_refused(monkeypatch, tmp_path, capsys):
     with pytest.raises(InputError, match="which tables"):
-        report.report([])
+        html_report.report([])
     file = tmp_path / "page.html"
     monkeypatch.setattr(sys, "argv", ["report", "unknown", "--to", str(file)])
     with pytest.raises(SystemExit) as end:
@@ -182,7 +183,7 @@ def test_what_is_not_a_table_is_refused(monkeypatch, tmp_path, capsys):
 
 def test_a_table_without_runs_says_how_to_get_them(words, tmp_path):
     nowhere = [*words, f"paths.output_dir={tmp_path}"]
-    told = report.report(["fusionnets"], nowhere)
-    assert "What would complete it" in told
-    assert "The runs behind these numbers" not in told
-    assert 'id="figures"' not in told
+    text = html_report.report(["fusionnets"], nowhere)
+    assert "What would complete it" in text
+    assert "The runs behind these numbers" not in text
+    assert 'id="figures"' not in text

@@ -111,11 +111,11 @@ def test_attention_and_policy_are_drawn_over_segments(drawn, tmp_path):
 
 @pytest.mark.plots
 def test_the_command_writes_three_figures(run, tmp_path, monkeypatch, capsys):
-    status, told = command(monkeypatch, capsys, run.path, "--to", tmp_path)
+    status, output = command(monkeypatch, capsys, run.path, "--to", tmp_path)
     assert status == 0
     for name in ("decisions", "attention", "policy"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(PNG)
-        assert f"wrote {tmp_path / name}.png" in told
+        assert f"wrote {tmp_path / name}.png" in output
 
 
 def test_several_runs_are_several_lines(run, without_weights, drawn, tmp_path):
@@ -133,16 +133,16 @@ def test_lines_have_the_shortest_names_that_differ(tmp_path):
 
 
 def test_an_archived_run_still_has_its_decisions(without_weights, drawn, tmp_path):
-    told = draw_runs([without_weights], tmp_path)
-    assert [path.name for path in told.files] == ["decisions.png"]
-    assert told.left_out == [f"attention.png, policy.png: {without_weights} has no weights."]
+    result = draw_runs([without_weights], tmp_path)
+    assert [path.name for path in result.files] == ["decisions.png"]
+    assert result.left_out == [f"attention.png, policy.png: {without_weights} has no weights."]
 
 
 def test_a_network_without_policy_has_attention_alone(tiny_data, folder, drawn, tmp_path):
     free = trained("fusionnets", "+ablation=free_fusionnets", tiny_data, folder).run.path
-    told = draw_runs([free], tmp_path)
-    assert [path.name for path in told.files] == ["attention.png"]
-    assert ["PolicyNet" in sentence for sentence in told.left_out] == [True, True]
+    result = draw_runs([free], tmp_path)
+    assert [path.name for path in result.files] == ["attention.png"]
+    assert ["PolicyNet" in sentence for sentence in result.left_out] == [True, True]
 
 
 def test_what_cannot_be_drawn_is_refused_with_a_sentence(run, folder, tmp_path, monkeypatch, capsys):
@@ -156,34 +156,34 @@ def test_what_cannot_be_drawn_is_refused_with_a_sentence(run, folder, tmp_path, 
         (["--table", "unknown"], "no table 'unknown'"),
         (["--table", "number_of_fusionnets", *settings(tmp_path, tmp_path)], "runs is finished"),
     ):
-        status, told = command(monkeypatch, capsys, *words, "--to", tmp_path / "figures")
-        assert status == 1, told
-        assert sentence in told
-        assert "Traceback" not in told
+        status, output = command(monkeypatch, capsys, *words, "--to", tmp_path / "figures")
+        assert status == 1, output
+        assert sentence in output
+        assert "Traceback" not in output
 
 
 @pytest.mark.parametrize("option", [["--video", "1"], ["--split", "test"], ["--data-dir", "data"]])
 def test_options_that_a_table_does_not_read_are_refused(option, monkeypatch, capsys):
-    status, told = command(monkeypatch, capsys, "--table", "number_of_fusionnets", *option)
+    status, output = command(monkeypatch, capsys, "--table", "number_of_fusionnets", *option)
     assert status == 2
-    assert f"{option[0]}: --table draws stored results and reads no videos. Leave it out." in told
+    assert f"{option[0]}: --table draws stored results and reads no videos. Leave it out." in output
 
 
 def test_settings_may_stand_on_both_sides_of_an_option(monkeypatch, capsys, tmp_path):
     one, *others = settings(tmp_path, tmp_path)
-    status, told = command(
+    status, output = command(
         monkeypatch, capsys, "--table", "number_of_fusionnets", one, "--to", tmp_path / "figures", *others
     )
-    assert (status, "runs is finished" in told) == (1, True)
+    assert (status, "runs is finished" in output) == (1, True)
 
 
 def test_figure_6_is_drawn_from_the_finished_runs_of_a_sweep(tiny_data, folder, drawn, tmp_path):
     result = trained("number_of_fusionnets", "model.num_fusion_nets=3", tiny_data, folder).run.result()
     assert result is not None
-    told = draw_table("number_of_fusionnets", [*settings(tiny_data, folder), "model.num_fusion_nets=2,3"], tmp_path)
+    figure = draw_table("number_of_fusionnets", [*settings(tiny_data, folder), "model.num_fusion_nets=2,3"], tmp_path)
     srcc = result["metrics"]["best_on_test"]["srcc"]
     assert lines(drawn[-1].axes[0])["fisv_tes"] == ([3], [srcc])
-    assert told.left_out == ["1 of 2 runs, which are not finished."]
+    assert figure.left_out == ["1 of 2 runs, which are not finished."]
 
 
 HOSTILE = (

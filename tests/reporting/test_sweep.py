@@ -27,8 +27,7 @@ from pamfn.config.validation import resolved
 from pamfn.errors import InputError
 from pamfn.reporting.build import built
 from pamfn.reporting.plan import hours, nets, plan
-from pamfn.reporting.stream_rows import PLACES, by_place, rows_of
-from pamfn.reporting.sweep import Job, Sweep, expand, jobs_of, sweep_of, sweeps
+from pamfn.reporting.sweep import PLACES, Job, Sweep, by_place, expand, jobs_of, rows_of, sweep_of, sweeps
 from pamfn.runs import lookup
 from pamfn.runs.archive import archive
 from pamfn.runs.folder import Run
@@ -79,11 +78,11 @@ def test_rows_differ_in_what_they_train_and_tables_share_their_common_row():
         return {job.row: job.run.path for job in expanded(name).jobs if (job.column, job.seed) == ("fisv_tes", 0)}
 
     tables = {name: runs(name) for name in table_names()}
-    for name, found in tables.items():
+    for name, of_rows in tables.items():
         same = {"reading_schedule"} if name == "readings" else set()
-        assert len({path for row, path in found.items() if row not in same}) == len(found) - len(same), name
+        assert len({path for row, path in of_rows.items() if row not in same}) == len(of_rows) - len(same), name
     full = tables["fusionnets"]["full"]
-    assert {found["full"] for found in tables.values() if "full" in found} == {full}
+    assert {of_rows["full"] for of_rows in tables.values() if "full" in of_rows} == {full}
     assert tables["number_of_fusionnets"]["6"] == full
     assert tables["modalities"]["weighted_one_stage"] == tables["fusion_strategies"]["weighted_one_stage"]
 
@@ -106,33 +105,33 @@ STRONGER = {  # K, heads of the decoders, epochs, rate
 
 
 def test_the_stronger_features_have_their_own_settings_in_every_cell():
-    found = {}
+    settings = {}
     for job in sweep_of("stronger_features", ["seed=0", "+ablation=pamfn_stronger"]).jobs:
         model, recipe = job.config.model, job.config.recipe
         heads = (model["msfd_heads"], model["cmfd_heads"])
-        found[job.column] = (model["num_fusion_nets"], *heads, recipe.fusion.epochs, recipe.fusion.lr)
+        settings[job.column] = (model["num_fusion_nets"], *heads, recipe.fusion.epochs, recipe.fusion.lr)
         assert (model["head_dropout"], model["head_reduction"], model["feature_dropout"]) == (0.3, 1, 0.3)
         assert (recipe.fusion.clip, recipe.fusion.head_lr_scale) == (None, 1.0)
         of_branch = recipe.branch
         assert (of_branch.optimizer, of_branch.lr, of_branch.schedule) == ("adamw", 1e-3, "none")
         assert (of_branch.clip, of_branch.weight_decay, model["branch"]["head_dropout"]) == (None, 1e-2, 0.3)
         assert [stream.extractor for stream in job.config.streams.values()] == ["UNMT", "I3D", "MAST"]
-    assert found == STRONGER
+    assert settings == STRONGER
 
 
 def test_features_that_a_data_set_does_not_have_are_refused_with_what_it_has(run_cli: RunCli):
-    told = (
+    sentence = (
         "features=unmt_i3d_mast: data=uiprmd has streams of its own (vicon_positions, kinect_angles, kinect_positions)"
         ". Choose features=in_data, or a data set that has those features."
     )
     with pytest.raises(InputError) as error:
         sweep_of("stronger_features", ["+experiment=uiprmd"])
-    assert error.value.problems == [told]
+    assert error.value.problems == [sentence]
     some = sweep_of("stronger_features", ["+experiment=uiprmd,fisv_tes", "seed=0"])
-    assert (some.problems, {job.column for job in some.jobs}) == ([told], {"fisv_tes"})
+    assert (some.problems, {job.column for job in some.jobs}) == ([sentence], {"fisv_tes"})
     assert sweep_of("stronger_features", ["+experiment=uiprmd", "features=in_data"]).problems == []
     single = run_cli(["train", "+experiment=uiprmd", "features=unmt_i3d_mast"])
-    assert (single.returncode, single.stderr) == (1, f"error: {told}\n")
+    assert (single.returncode, single.stderr) == (1, f"error: {sentence}\n")
 
 
 def jobs(run_cli: RunCli, table: str, *words: str) -> list[str]:
@@ -165,13 +164,13 @@ def test_a_sweep_goes_on_after_a_failure_and_trains_only_what_is_missing(run_cli
     tags = {tuple(json.loads(path.read_text())["config"]["logger"]["tags"]) for path in results}
     assert tags == {("first_stage", "uiprmd"), ("full", "uiprmd")}
     for path in results:
-        (row, _), found = json.loads(path.read_text())["config"]["logger"]["tags"], records(Run(path.parent))
-        started = found["run"][0]
+        (row, _), logged = json.loads(path.read_text())["config"]["logger"]["tags"], records(Run(path.parent))
+        started = logged["run"][0]
         assert (started["run_group"], started["job_type"]) == ("fusion_stages", "fusion")
         assert started["tags"][:2] == [row, "uiprmd"]
         assert merged([started["config"]])["table"]["source"] == "Table VIII"
-        assert "holdout/srcc" in merged(found["summary"])
-        assert [end["exit_code"] for end in found["exit"]] == [0]
+        assert "holdout/srcc" in merged(logged["summary"])
+        assert [end["exit_code"] for end in logged["exit"]] == [0]
     shown = run_cli([*words, "--dry"])
     assert shown.stdout.count(" done ") == 2
     assert "2 of 2 done" in shown.stdout
@@ -274,11 +273,11 @@ def test_the_commands_of_a_table_train_the_rows_that_it_lacks(
 ):
     asked = [*words, "seed=0", f"paths.output_dir={tmp_path}"]
     sweep = sweep_of(name, asked)
-    (command,) = built(sweep, asked, None, None).missing
+    (command,) = built(sweep, asked).missing
     assert command.startswith("python -m pamfn.train -m ")
     assert swept(shlex.split(command)[3:], monkeypatch) == [job.run.path for job in sweep.jobs]
     for job in (sweep.jobs[0], sweep.jobs[-1], sweep.jobs[len(sweep.jobs) // 2]):
-        assert swept(shlex.split(job.command)[3:], monkeypatch) == [job.run.path]
+        assert swept(["-m", *job.overrides], monkeypatch) == [job.run.path]
 
 
 def test_rows_that_these_streams_do_not_have_are_refused():
@@ -306,8 +305,8 @@ def test_the_rows_of_two_streams_are_trained_and_shown(run_cli: RunCli, tmp_path
     words = [*TWO, "seed=0", *(word for word in SMALL_UIPRMD if "kinect_angles" not in word)]
     done = run_cli(["train", "-m", "+table=modalities", *words])
     assert done.returncode == 0, done.stdout + done.stderr
-    found = {path.parent.name.rpartition("-")[0] for path in (tmp_path / "runs").glob("*/*/result.json")}
-    assert found == {f"two-{s}-seed0" for s in (STREAMS[0], STREAMS[2], f"{STREAMS[0]}_{STREAMS[2]}")}
+    names = {path.parent.name.rpartition("-")[0] for path in (tmp_path / "runs").glob("*/*/result.json")}
+    assert names == {f"two-{s}-seed0" for s in (STREAMS[0], STREAMS[2], f"{STREAMS[0]}_{STREAMS[2]}")}
     shown = run_cli(["tables", "modalities", *words])
     assert "4 of 4 runs" in shown.stdout
     assert "What is missing" not in shown.stdout
@@ -390,9 +389,9 @@ def test_the_archive_answers_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert kept is not None
     assert kept["config"]["paths"] == {"data_dir": "data", "output_dir": "runs"}
     shutil.rmtree(run.path)
-    again = only_job(tmp_path)
-    assert again.result == kept
-    assert finished(again.config) == Run(copy.path)
+    again = finished(only_job(tmp_path).config)
+    assert again == Run(copy.path)
+    assert again.finished() == kept
 
 
 def test_an_archived_run_of_other_data_is_no_answer(
@@ -457,10 +456,10 @@ def test_the_plan_counts_what_is_missing_by_what_like_runs_took(tmp_path: Path, 
     sweep.jobs[0].run.write_result(finished_like(sweep.jobs[0]))
     sweep.jobs[1].run.path.mkdir(parents=True)
     sweep.jobs[1].run.file("result.json").write_text('{"metrics": {"la')
-    told = plan(sweep_of("fusion_stages", ["+ablation=full", *sweep_words]))
-    assert "unreadable: " in told
+    text = plan(sweep_of("fusion_stages", ["+ablation=full", *sweep_words]))
+    assert "unreadable: " in text
     # 60 epochs of 36 s for the third seed (the second has an unreadable result) and six branches
-    assert told.endswith("1 of 3 done; the others need about 0.6 h of one thread, and 6 networks of unknown cost.")
+    assert text.endswith("1 of 3 done; the others need about 0.6 h of one thread, and 6 networks of unknown cost.")
 
 
 def test_a_plan_is_without_hours_when_all_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -469,8 +468,8 @@ def test_a_plan_is_without_hours_when_all_is_done(tmp_path: Path, monkeypatch: p
     job.run.path.mkdir(parents=True)
     job.run.write_result(finished_like(job))
     words = ["seed=0", f"paths.output_dir={tmp_path / 'runs'}", f"paths.data_dir={tmp_path / 'data'}"]
-    (line, told) = plan(sweep_of("fusion_stages", ["+experiment=uiprmd", "+ablation=full", *words])).splitlines()
-    assert told == "1 of 1 done."
+    (line, end) = plan(sweep_of("fusion_stages", ["+experiment=uiprmd", "+ablation=full", *words])).splitlines()
+    assert end == "1 of 1 done."
     assert " h " not in line
 
 
@@ -491,8 +490,8 @@ def test_a_refit_counts_the_training_that_chooses_its_epochs(tmp_path: Path, mon
     paper = only_job(tmp_path)
     paper.run.path.mkdir(parents=True)
     paper.run.write_result(finished_like(paper))
-    told = plan(sweep_of("fusion_stages", words))  # the refit one is trained on all videos, as that is
-    assert told.endswith("need about 0.6 h of one thread, and 6 networks of unknown cost.")
+    text = plan(sweep_of("fusion_stages", words))  # the refit one is trained on all videos, as that is
+    assert text.endswith("need about 0.6 h of one thread, and 6 networks of unknown cost.")
     svr = ["+ablation=svr", *words[:2], *words[3:]]
     (job,) = sweep_of("aqa_methods", svr).jobs
     assert len(nets(job)) == 1  # solved at once

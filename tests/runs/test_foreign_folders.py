@@ -20,7 +20,7 @@ from pamfn.data import synthetic
 from pamfn.data.synthetic import write_synthetic
 from pamfn.errors import DivergedError, InputError
 from pamfn.files import TEMPORARY
-from pamfn.pipeline import fit, record
+from pamfn.pipeline import fit
 from pamfn.pipeline.clip_scores import predict
 from pamfn.pipeline.onnx_export import export
 from pamfn.pipeline.reload import configuration, load_network
@@ -29,6 +29,7 @@ from pamfn.pipeline.two_stage import run_job
 from pamfn.reporting.paper_figures import draw_runs
 from pamfn.runs.archive import archive
 from pamfn.runs.folder import Run, digest
+from pamfn.training import tasks
 
 OPENERS: dict[str, Callable[[Path], Any]] = {
     "evaluate": lambda run: evaluate(run, "test", "selected", None, None, None),
@@ -367,7 +368,7 @@ def test_a_plot_that_fails_loses_no_result(
     def fails(*_: Any, **__: Any) -> None:
         raise ValueError("ParseException")
 
-    monkeypatch.setattr(record, "plot_test", fails)
+    monkeypatch.setattr(tasks, "plot_predictions", fails)
     run = run_job(small(data, "modalities=[rgb]"))
     assert run.result() is not None
     assert run.file("curves.png").exists()

@@ -71,6 +71,15 @@ class VideoDataModule(L.LightningDataModule, ABC):
         """Whether the features are real, by the name of the data."""
         return "synthetic" if "synthetic" in self.task else "real"
 
+    @property
+    def score_range(self) -> float | None:
+        """The highest minus the lowest points of all videos; None where they have no points."""
+        return None
+
+    def described(self) -> dict[str, Any] | None:
+        """Return label statistics by split, ready for JSON; None where videos have one score."""
+        return None
+
     def divide(self, whole: Mapping[str, Videos]) -> None:
         """Fill `splits` and `evaluated` from all videos of `train` and `test`."""
         names = whole["train"].names
@@ -192,6 +201,12 @@ class VideoDataModule(L.LightningDataModule, ABC):
     def val_dataloader(self) -> Sequence[Iterable[Batch]]:
         """Return batches of the splits that are scored after every epoch, in the order of `evaluated`."""
         return [WholeVideos(self.on_device(split), batch_size=self.test_batch_size) for split in self.evaluated]
+
+    def test_dataloader(self) -> Sequence[Iterable[Batch]]:
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> Sequence[Iterable[Batch]]:
+        return self.val_dataloader()
 
 
 def pack(

@@ -15,17 +15,21 @@ class Batch(NamedTuple):
     features: {modality: (b, t, c)} float32
     lengths: (b,) number of real segments of each video; None where all t count, as in training crops, whose zero
         padding counts as segments (as in the paper)
-    target: (b,) scores in [0, 1]; of whole videos with labelled segments (b, t), 0 or 1, and 0 after a video's end
-    videos: (b,) positions in the split
+    target: (b,) float32 scores in [0, 1]; of whole videos with labelled segments (b, t), 0 or 1, and 0 after a
+        video's end
+    videos: (b,) positions in the split, on the CPU
+    points: (b,) float64, the judges' points that `target` is made of, on the CPU, since float32 cannot give them back
+        to the last digit; None in training batches and with labelled segments
     """
 
     features: dict[str, Tensor]
     lengths: Tensor | None
     target: Tensor
     videos: Tensor
+    points: Tensor | None = None
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
-        """Move all but `videos`, which only the CPU asks for, to a device. Lightning calls this."""
+        """Move all but `videos` and `points`, which stay on the CPU, to a device. Lightning calls this."""
         features = {m: x.to(device, non_blocking=non_blocking) for m, x in self.features.items()}
         lengths = None if self.lengths is None else self.lengths.to(device, non_blocking=non_blocking)
         target = self.target.to(device, non_blocking=non_blocking)
@@ -108,13 +112,13 @@ class Videos:
         lengths, first = self.length[index], torch.zeros_like(index)
         segments = int(lengths.max())
         features = self.cut(index, first, segments)
-        target = self.target[index]
+        target, points = self.target[index], None if self.labels is not None else self.points[index]
         if self.labels is not None:
             rows, ended = self.places(index, first, segments)
             target = self.labels[rows.to(self.labels.device)]
             if ended is not None:
                 target = target.masked_fill_(ended.to(target.device), 0)
-        return Batch(features, None if bool((lengths == segments).all()) else lengths, target, index)
+        return Batch(features, None if bool((lengths == segments).all()) else lengths, target, index, points)
 
 
 class Epochs:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 RANKINGS = 100
-"""Random orders that a chance level is the mean of."""
+"""Number of random orders that a chance level is the mean of."""
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -49,7 +49,7 @@ def expected_step_precision(clips: int, highlights: int) -> float:
 
 
 def chance(labels: Mapping[str, ArrayLike], rankings: int = RANKINGS) -> float:
-    """`map` of clips in random order, the mean of some orders: {video: labels (n,)}; the same for the same videos."""
+    """The mean `map` of some random orders of the clips, {video: labels (n,)}; the same for the same videos."""
     random = np.random.default_rng(0)
     each = [
         average_precision(label, random.random(np.shape(label)))

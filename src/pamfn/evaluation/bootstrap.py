@@ -1,6 +1,6 @@
-"""A bootstrap over the test videos: a metric in each of many resamples.
+"""Bootstrap a metric over the test videos.
 
-A resample is told by how often it holds each video, and depends on the videos' names alone. So two rows of a table are
+A resample is a count for every video, and depends on the videos' names alone. So two rows of a table are
 compared on the same resamples, two scores of the same videos (TES and PCS) are resampled together, and data sets that
 share no video independently.
 """
@@ -38,7 +38,7 @@ def draws(videos: tuple[str, ...], resamples: int = RESAMPLES) -> Array:
 
 
 def bootstrap(metric: str, scored: Scored, resamples: int = RESAMPLES) -> Array:
-    """The metric in every resample of the videos, the same videos for every seed: (s, r)."""
+    """Compute the metric in every resample of the videos, the same videos for every seed: (s, r)."""
     resampled = METRICS[metric].resampled
     parts = np.array_split(draws(scored.videos, resamples), 32)  # small enough to stay in the processor's cache
     return np.stack(

@@ -1,4 +1,4 @@
-"""How far a number can be trusted: intervals and p-values of a bootstrap, and the spread over seeds."""
+"""Intervals and p-values of a bootstrap, and the standard deviation over seeds."""
 
 from collections.abc import Sequence
 

@@ -28,7 +28,7 @@ CONSTANT = 1e-10
 
 @dataclass(frozen=True)
 class Metric:
-    """A row of `METRICS`.
+    """How a metric is computed, resampled, averaged and shown: a row of `METRICS`.
 
     label: in words, for plots.
     function, resampled: see the types. true, predicted and score_range are in points; for highlights, predicted is what
@@ -56,7 +56,7 @@ class Metric:
 
     @property
     def predicts(self) -> Literal["score", "highlights"]:
-        """What it is a metric of, as data modules call it."""
+        """The kind of predictions it is a metric of, as data modules call it."""
         return "score" if self.of_video is None else "highlights"
 
 
@@ -77,17 +77,17 @@ def correlation(name: str) -> Function:
 
 
 def resampled_spearman(true: Array, predicted: Array, counts: Array, score_range: float) -> Array:
-    """Spearman's correlation: that of the ranks within each resample."""
+    """Spearman's correlation in each resample: Pearson's correlation of the ranks."""
     return cosine(ranks(true, counts), ranks(predicted, counts), counts)
 
 
 def resampled_pearson(true: Array, predicted: Array, counts: Array, score_range: float) -> Array:
-    """Pearson's correlation."""
+    """Pearson's correlation in each resample."""
     return cosine(deviations(true, counts), deviations(predicted, counts), counts)
 
 
 def resampled_kendall(true: Array, predicted: Array, counts: Array, score_range: float) -> Array:
-    """tau-b by the signs of all pairs, as a quadratic form in the counts."""
+    """Kendall's tau-b in each resample, from the signs of all pairs as a quadratic form in the counts."""
     sx, sy = np.sign(true[:, None] - true), np.sign(predicted[:, None] - predicted)
     agree, untied_x, untied_y = (((counts @ form) * counts).sum(axis=-1) for form in (sx * sy, sx**2, sy**2))
     untied = np.sqrt(untied_x * untied_y)
@@ -129,57 +129,50 @@ def mean_of(each: Callable[[Array, Array, float], Array], times: float = 1.0) ->
     return function, resampled
 
 
-def relative_square(true: Array, predicted: Array, score_range: float) -> Array:
-    return ((predicted - true) / score_range) ** 2
-
-
-def square(true: Array, predicted: Array, score_range: float) -> Array:
-    return (predicted - true) ** 2
-
-
-def distance(true: Array, predicted: Array, score_range: float) -> Array:
-    return np.abs(predicted - true)
-
-
-def own(true: Array, predicted: Array, score_range: float) -> Array:
-    """What each video's clips gave (`Metric.of_video`)."""
-    return predicted
-
+MEAN_OVER_VIDEOS = mean_of(lambda true, predicted, score_range: predicted)
+"""Of highlights: the mean of what each video's clips gave (`Metric.of_video`)."""
 
 METRICS = {
     "srcc": Metric(
-        *("Spearman's correlation", correlation("spearmanr"), resampled_spearman),
+        "Spearman's correlation",
+        correlation("spearmanr"),
+        resampled_spearman,
         is_correlation=True,
         reference="spearman",
     ),
     "kendall": Metric("Kendall's tau-b", correlation("kendalltau"), resampled_kendall, is_correlation=True),
     "pearson": Metric("Pearson's correlation", correlation("pearsonr"), resampled_pearson, is_correlation=True),
     "rl2": Metric(
-        *("relative L2 distance", *mean_of(relative_square, times=100)),
+        "relative L2 distance",
+        *mean_of(lambda true, predicted, score_range: ((predicted - true) / score_range) ** 2, times=100),
         at_most_one=False,
         higher_is_better=False,
         unit="x 100",
     ),
     "mse": Metric(
-        *("mean squared error", *mean_of(square)),
+        "mean squared error",
+        *mean_of(lambda true, predicted, score_range: (predicted - true) ** 2),
         at_most_one=False,
         higher_is_better=False,
         unit="points squared",
     ),
     "mae": Metric(
-        *("mean absolute error", *mean_of(distance)),
+        "mean absolute error",
+        *mean_of(lambda true, predicted, score_range: np.abs(predicted - true)),
         at_most_one=False,
         higher_is_better=False,
         unit="points",
     ),
     "map": Metric(
-        *("mean average precision", *mean_of(own)),
+        "mean average precision",
+        *MEAN_OVER_VIDEOS,
         of_video=average_precision,
         reference="mAP",
         chance="stored",
     ),
     "map_step": Metric(
-        *("mean average precision by steps", *mean_of(own)),
+        "mean average precision by steps",
+        *MEAN_OVER_VIDEOS,
         of_video=step_precision,
         chance=expected_step_precision,
     ),
@@ -187,7 +180,7 @@ METRICS = {
 """Metrics by name, in the order in which they are shown."""
 
 MAIN = ("srcc", "map")
-"""What epochs are chosen by and what is reported: one of scores, one of highlights."""
+"""The metrics by which epochs are chosen and which are reported: one of scores, one of highlights."""
 
 
 def metrics_of(predicts: str) -> list[str]:
@@ -196,12 +189,12 @@ def metrics_of(predicts: str) -> list[str]:
 
 
 def main_metric(names: Iterable[str]) -> str:
-    """The one of these metrics that is reported."""
+    """The metric among these that is reported."""
     return next(metric for metric in MAIN if metric in set(names))
 
 
 def score_metrics(true: Sequence[float], predicted: Sequence[float], score_range: float) -> dict[str, float]:
-    """Agreement of predicted with true points: every metric of scores.
+    """Compute every metric of scores: the agreement of predicted with true points.
 
     srcc, kendall (tau-b) and pearson in [-1, 1], nan when either side is constant; rl2, the relative L2 distance x 100:
     100 mean(((true - predicted) / score_range) ** 2), score_range being highest minus lowest true points of the whole
@@ -212,12 +205,12 @@ def score_metrics(true: Sequence[float], predicted: Sequence[float], score_range
 
 
 def video_metrics(labels: ArrayLike, scores: ArrayLike) -> dict[str, float]:
-    """Every metric of highlights for one video: labels (n,) of 0 and 1, scores (n,) of its clips."""
+    """Compute every metric of highlights for one video: labels (n,) of 0 and 1, scores (n,) of its clips."""
     return {name: metric.of_video(labels, scores) for name, metric in METRICS.items() if metric.of_video is not None}
 
 
 def highlight_metrics(labels: Sequence[ArrayLike], scores: Sequence[ArrayLike]) -> dict[str, float]:
-    """Every metric of highlights: the mean over videos of `video_metrics`."""
+    """Compute every metric of highlights: the mean over videos of `video_metrics`."""
     videos = [video_metrics(*video) for video in zip(labels, scores, strict=True)]
     return {name: float(np.mean([video[name] for video in videos])) for name in metrics_of("highlights")}
 

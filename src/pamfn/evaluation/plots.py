@@ -1,4 +1,4 @@
-"""Plots of runs, as PNG: what every run leaves behind, and the paper's Figures 5 to 8.
+"""Draw plots of runs as PNG: those that every run leaves behind, and the paper's Figures 5 to 8.
 
 Text that comes from data is made safe here (`plot_text`). Numbers that cannot be drawn are left out, and where nothing
 can be drawn an InputError says so.
@@ -29,6 +29,7 @@ SHOWN = 200
 
 
 def save(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG that appears whole."""
     with whole(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands there instead
         figure.savefig(temporary, format="png", dpi=110)
@@ -60,6 +61,7 @@ def drawable(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def refuse_nothing(things: Sized, what: str) -> None:
+    """Refuse to draw what is empty."""
     if len(things) == 0:
         raise InputError(f"nothing can be drawn: there are no {what}.")
 
@@ -67,7 +69,7 @@ def refuse_nothing(things: Sized, what: str) -> None:
 def plot_predictions(
     path: Path, true: Sequence[float], predicted: Sequence[float], spread: Sequence[float], title: str
 ) -> None:
-    """Predicted against true points, with the diagonal; bars show the spread over decision samples if there is one."""
+    """Plot predicted against true points, with the diagonal; bars show the spread over decision samples, if any."""
     refuse_nothing(true, "videos")
     figure = Figure(figsize=(5, 5), layout="constrained")
     ax: Axes = figure.subplots()
@@ -84,7 +86,7 @@ def plot_predictions(
 
 
 def plot_video_precision(path: Path, precision: Sequence[float], chance: Sequence[float], title: str) -> None:
-    """Average precision of every video, best first, and of its clips in random order."""
+    """Plot the average precision of every video, best first, and of its clips in random order."""
     refuse_nothing(precision, "videos")
     figure = Figure(figsize=(7, 4), layout="constrained")
     ax: Axes = figure.subplots()
@@ -102,7 +104,7 @@ def plot_video_precision(path: Path, precision: Sequence[float], chance: Sequenc
 def plot_highlights(
     path: Path, grid: ArrayLike, labels: ArrayLike, scores: ArrayLike, title: str, *, unit: str = "seconds"
 ) -> None:
-    """A video's scores (n,) in the middle of their clips, grid (n, 2) of start and end; annotated highlights shaded."""
+    """Plot a video's scores (n,) over its clips, grid (n, 2) of start and end, with annotated highlights shaded."""
     shown = drawable(scores)
     refuse_nothing(shown, "clips")
     figure = Figure(figsize=(8, 3), layout="constrained")
@@ -120,7 +122,7 @@ def plot_highlights(
 
 
 def plot_curves(path: Path, curves: Sequence[Row], marked: dict[str, int], title: str) -> None:
-    """Training loss and main metric by epoch; `marked` {label: epoch} are drawn as vertical lines."""
+    """Plot training loss and main metric by epoch; `marked` {label: epoch} are drawn as vertical lines."""
     refuse_nothing(curves, "epochs")
     figure = Figure(figsize=(7, 5), layout="constrained")
     loss, agreement = figure.subplots(2, 1, sharex=True)
@@ -143,7 +145,7 @@ def plot_curves(path: Path, curves: Sequence[Row], marked: dict[str, int], title
 
 
 def plot_decisions(path: Path, counts: Mapping[str, Sequence[Sequence[int]]], split: str = "test") -> None:
-    """Figure 5: how often each number of FusionNets was enabled, a panel a stage, a line a run.
+    """Plot Figure 5: how often each number of FusionNets was enabled, a panel a stage, a line a run.
 
     `counts` {run: [[n_0, ..., n_K] of every stage]}; a stage that decided nothing counts zeros and has no line. The
     dashed line is a uniform choice among 1..K.
@@ -171,7 +173,7 @@ def plot_decisions(path: Path, counts: Mapping[str, Sequence[Sequence[int]]], sp
 
 
 def plot_fusionnets(path: Path, srcc: Mapping[str, Mapping[int, Sequence[float]]], reported: str) -> None:
-    """Figure 6: Spearman's correlation against the number of FusionNets, a line a data set.
+    """Plot Figure 6: Spearman's correlation against the number of FusionNets, a line a data set.
 
     `srcc` {data set: {K: values of the seeds}}; a line joins their means, the band is their standard deviation, as
     in the tables, and every seed is a small point. `reported`: the protocol that the values come from.
@@ -196,7 +198,7 @@ def plot_fusionnets(path: Path, srcc: Mapping[str, Mapping[int, Sequence[float]]
 
 
 def plot_attention(path: Path, weights: Mapping[str, Sequence[float]], step: int, title: str) -> None:
-    """Figure 7: the weight of every modality over time for one video; `step`: segments that a time step spans."""
+    """Plot Figure 7: every modality's weight over time for one video; `step`: segments that a time step spans."""
     refuse_nothing(weights, "modalities")
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     ax: Axes = figure.subplots()
@@ -210,7 +212,7 @@ def plot_attention(path: Path, weights: Mapping[str, Sequence[float]], step: int
 
 
 def plot_policy(path: Path, decision: Sequence[int], networks: int, step: int, title: str) -> None:
-    """Figure 8: how many of the FusionNets were enabled over time for one video; `step` as in `plot_attention`."""
+    """Plot Figure 8: how many FusionNets were enabled over time for one video; `step` as in `plot_attention`."""
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     ax: Axes = figure.subplots()
     ax.step(middles(len(decision), step), decision, where="mid", marker="o", markersize=3)
@@ -226,5 +228,5 @@ def middles(steps: int, step: int) -> list[float]:
 
 
 def legend_below(figure: Figure, ax: Axes) -> None:
-    """One line of labels under the plot, where it hides nothing."""
+    """Put the labels in a line under the plot, where they hide nothing."""
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)

@@ -11,12 +11,12 @@ from typing import Literal
 from pamfn.evaluation.metrics import METRICS, main_metric
 
 Row = Mapping[str, float]
-"""One epoch's curve: epoch (from 0), loss, `<split>/<metric>`."""
+"""The curves at one epoch: epoch (from 0), loss, `<split>/<metric>`."""
 
 
 @dataclass(frozen=True)
 class SelectionRule:
-    """A row of `RULES`.
+    """How an epoch is chosen, and what that is called: a row of `RULES`.
 
     label: in the head of a table. sentence: what it means.
     metrics: curves -> test metrics by this rule; empty where the curves do not allow it.
@@ -54,22 +54,27 @@ def at_epoch(curves: Sequence[Row], epoch: int, split: str = "test") -> dict[str
 
 
 def best_on_test(curves: Sequence[Row]) -> dict[str, float]:
+    """The test metrics of the epoch that is best on the test set."""
     return at_epoch(curves, best_epoch(curves, "test"))
 
 
 def last(curves: Sequence[Row]) -> dict[str, float]:
+    """The test metrics of the last epoch."""
     return at_epoch(curves, len(curves) - 1)
 
 
 def last10(curves: Sequence[Row]) -> dict[str, float]:
-    """The mean of every metric, and as `epochs` of how many: fewer than ten in a shorter training."""
+    """The mean of every metric over the last ten epochs; `epochs`: how many, fewer in a shorter training."""
     tail = curves[-10:]
     means = {name: math.fsum(row[f"test/{name}"] for row in tail) / len(tail) for name in metrics_in(tail[0], "test")}
     return {"epochs": len(tail), **means}
 
 
 def holdout(curves: Sequence[Row]) -> dict[str, float]:
-    """Also what chose the epoch, as `holdout_srcc` (or `holdout_map`); empty if nothing was held out."""
+    """The test metrics of the epoch that is best on the held-out part; empty if nothing was held out.
+
+    `holdout_srcc` (or `holdout_map`) is the number that chose the epoch.
+    """
     held_out = metrics_in(curves[0], "holdout")
     if not held_out:
         return {}

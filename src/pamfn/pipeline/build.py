@@ -1,4 +1,4 @@
-"""Build data module, network and trainer from a configuration."""
+"""Build data module, network, LightningModule and trainer from a configuration."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,10 @@ from pamfn.errors import InputError, TerminatedError
 from pamfn.files import regular
 from pamfn.models.network import Network
 from pamfn.runs.lookup import Kind, wanted
+from pamfn.training import BaselineTraining, MixedModalityFusion, UnimodalPretraining
 from pamfn.training.callbacks import OwnSigterm, ResumeFile
+from pamfn.training.module import TrainingModule
+from pamfn.training.tasks import task_of
 
 
 def data_module(config: Config) -> VideoDataModule:
@@ -52,6 +55,14 @@ def build_network(
     for modality, folder in (branches or {}).items():
         load_weights(built[modality], folder / "selected.safetensors")
     return build(config.model, branches=built)
+
+
+MODULES = {"branch": UnimodalPretraining, "fusion": MixedModalityFusion, "baseline": BaselineTraining}
+
+
+def build_module(kind: Kind, data: VideoDataModule, network: Network, **recipe: Any) -> TrainingModule:
+    """The LightningModule of a kind of network on these data, which have been read."""
+    return MODULES[kind](network, task_of(data), val_splits=data.evaluated, test_splits=data.evaluated, **recipe)
 
 
 def load_weights(network: Network, file: Path) -> None:

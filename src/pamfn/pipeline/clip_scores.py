@@ -5,14 +5,14 @@ from pathlib import Path
 
 import torch
 
-from pamfn.data.highlight_datamodule import YouTubeHighlightsDataModule
 from pamfn.errors import InputError
 from pamfn.evaluation.average_precision import average_precision, chance
 from pamfn.evaluation.plots import plot_highlights
 from pamfn.files import file_name, write_text
 from pamfn.pipeline.build import data_module
-from pamfn.pipeline.predictions import CLIPS, by_video, clip_rows, shown, table
+from pamfn.pipeline.predictions import csv_of
 from pamfn.pipeline.reload import configuration, quiet, refuse_no_split, scored, with_weights
+from pamfn.training.tasks import HighlightTask, task_of
 
 
 def predict(
@@ -39,27 +39,29 @@ def predict(
     quiet()
     torch.set_num_threads(settings.threads)
     data = data_module(settings)
-    if not isinstance(data, YouTubeHighlightsDataModule):
+    if data.predicts != "highlights":
         raise InputError(f"{run} scores whole videos: its predictions.csv has them, `python -m pamfn.evaluate` others.")
     refuse_no_split(data, split)
+    task = task_of(data)
+    assert isinstance(task, HighlightTask)
     strangers = [video for video in videos if video not in data.splits[split].names]
     if strangers:
         some = ", ".join(data.splits[split].names[:5])
         raise InputError(f"{', '.join(strangers)}: not in {split} of {data.task}, which has {some}, ...")
-    points = scored(settings, run, weights, data, split)
+    predictions = scored(settings, run, weights, data, split)
     to = to or run / "highlights"
     scores = to / f"scores_{split}.csv"
-    write_text(scores, table(CLIPS, clip_rows({weights: {split: points}}, data)))
-    print(f"{scores}: {len(points['predicted'])} clips of {len(data.splits[split])} videos")
+    write_text(scores, csv_of(task.tables["clips.csv"], {weights: {split: predictions}}))
+    print(f"{scores}: {len(predictions.predicted)} clips of {len(data.splits[split])} videos")
     drawn = {}
-    for name, labels, logits in by_video(points, data.splits[split]):
+    for name, labels, logits in predictions.by_video():
         if videos and name not in videos:
             continue
         drawn[name] = average_precision(labels, logits)
         precision = f"average precision {drawn[name]:.3f} (chance {chance({name: labels}):.3f})"
         title = f"{data.task}, {name}: {precision}"
         picture = to / f"{file_name(name)}.png"
-        plot_highlights(picture, data.grid[name], labels, shown(logits, data), title, unit=data.grid_unit[name])
+        plot_highlights(picture, task.grid[name], labels, task.shown(logits), title, unit=task.unit[name])
         told = f"{int(labels.sum())} highlights in {len(labels)} clips"
         print(f"{picture}: {precision}, {told}")
     return drawn

@@ -17,16 +17,17 @@ from pamfn.data.base_datamodule import VideoDataModule
 from pamfn.data.batches import WholeVideos
 from pamfn.errors import InputError
 from pamfn.files import regular
-from pamfn.models.network import Network, SolvedNetwork
-from pamfn.pipeline.build import build_network, load_weights, stopping, trainer_of
-from pamfn.pipeline.record import Trained, data_files, predictions_of, record_result
+from pamfn.models.network import SolvedNetwork
+from pamfn.pipeline.build import build_module, build_network, load_weights, stopping, trainer_of
+from pamfn.pipeline.record import Trained, data_files, record_result
 from pamfn.runs.folder import Run
 from pamfn.runs.lookup import Kind
 from pamfn.training.callbacks import Progress, Record, ResumePoint, write_weights
-from pamfn.training.decisions import decision_counts
 from pamfn.training.latency import inference_ms
 from pamfn.training.loggers import open_logger
-from pamfn.training.tasks import module_for
+from pamfn.training.mixed_modality_fusion import decision_counts
+from pamfn.training.module import TrainingModule
+from pamfn.training.tasks import SplitPredictions
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def fit(
     network = build_network(config, kind, modalities, branches)
     settings = recipe.model_dump(exclude={"batch_size", "crop", "clip"})
     settings |= {"compiled": config.compile}
-    module = module_for(data, network, seed=config.seed, **settings)
+    module = build_module(kind, data, network, seed=config.seed, **settings)
     record = Record(run, None if config.protocol.refit else config.protocol.select)
     point = ResumePoint(run, record, config.resume_seconds, data_files(data, modalities))
     title = f"{kind} {data.task} {'+'.join(modalities)} seed {config.seed}"
@@ -57,7 +58,7 @@ def fit(
         )
         train(trainer, module, data, title, point)
         write_weights(run, "last.safetensors", network.state_dict())
-        conclude(run, Training(config, kind, record, started, branches), data, network, trainer, logger)
+        conclude(run, Training(config, kind, record, started, branches), data, module, logger)
     point.file.unlink(missing_ok=True)
 
 
@@ -114,20 +115,15 @@ class Training:
 
 
 def conclude(
-    run: Run,
-    training: Training,
-    data: VideoDataModule,
-    network: Network,
-    trainer: L.Trainer,
-    logger: WandbLogger | None,
+    run: Run, training: Training, data: VideoDataModule, module: TrainingModule, logger: WandbLogger | None
 ) -> None:
-    """Scores the stored weights with the network, which is given them, and writes everything but the weights."""
+    """Tests the stored weights in the module's network, which is given them, and writes everything but the weights."""
     training.record.write()
-    module = module_for(data, network, seed=training.config.seed, epochs=1)
+    network, trainer = module.network, trainer_of(training.config, logger=False)
     predictions, decisions = {}, None
     for weights in ("selected", "last"):
         load_weights(network, run.file(f"{weights}.safetensors"))
-        predictions[weights] = predictions_of(trainer, module, data)
+        predictions[weights] = tested(trainer, module, data)
         decisions = decisions or decision_counts(network, WholeVideos(data.splits["test"], batch_size=16))
     trained = Trained(
         config=training.config,
@@ -142,6 +138,12 @@ def conclude(
         inference_ms=inference_ms(network, data.splits["test"], trainer),
     )
     record_result(run, trained, data, logger)
+
+
+def tested(trainer: L.Trainer, module: TrainingModule, data: VideoDataModule) -> dict[str, SplitPredictions]:
+    """Predictions of every evaluated split under the module's weights."""
+    trainer.test(module, datamodule=data, verbose=False)
+    return module.predictions
 
 
 def logger_of(
@@ -167,10 +169,10 @@ def solve(config: Config, run: Run, data: VideoDataModule) -> None:
         network.solve(pooled, torch.cat([batch.target for batch in train]), config.seed)
     except ValueError as error:
         raise InputError(f"model: cannot be fitted: {error}.") from error
-    module = module_for(data, network, seed=config.seed, epochs=1)
+    module = build_module("baseline", data, network, seed=config.seed, epochs=1)
     record, trainer = Record(run, None), trainer_of(config, logger=False)
     with logger_of(config, run, "baseline", data) as logger:
-        points = predictions_of(trainer, module, data)
+        points = tested(trainer, module, data)
         seconds = time.time() - started
         record.curves = [{"epoch": 0, "lr": 0.0, "seconds": seconds, "train/loss": math.nan, **module.metrics}]
         record.write()

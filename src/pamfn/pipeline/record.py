@@ -10,23 +10,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 from lightning.pytorch.loggers import WandbLogger
 
 from pamfn import __version__
 from pamfn.config.schema import Config
 from pamfn.data.base_datamodule import VideoDataModule
-from pamfn.data.highlight_datamodule import YouTubeHighlightsDataModule
-from pamfn.data.score_datamodule import ScoreDataModule
 from pamfn.errors import WriteError
 from pamfn.evaluation.metrics import METRICS, main_metric
 from pamfn.evaluation.plots import plot_curves
 from pamfn.evaluation.selection import RULES, metrics_by_rule, reported_rule, weights_by_rule
 from pamfn.models.network import Network
-from pamfn.pipeline.predictions import Predictions, plot_test, write_predictions
+from pamfn.pipeline.predictions import Predictions, write_predictions
 from pamfn.runs.environment import COMMIT, machine, peak_memory_mib
 from pamfn.runs.folder import Run
-from pamfn.training.recipe import Points, RecipeModule
 from pamfn.training.tasks import task_of
 
 log = logging.getLogger(__name__)
@@ -52,12 +48,6 @@ class Trained:
     inference_ms: float
 
 
-def predictions_of(trainer: L.Trainer, module: RecipeModule, data: VideoDataModule) -> dict[str, Points]:
-    """What is predicted for every evaluated split under the module's weights."""
-    trainer.validate(module, datamodule=data, verbose=False)
-    return {split: module.predicted(data, split) for split in data.evaluated}
-
-
 def reported_protocol(config: Config) -> str:
     """The name of the number that the protocol reports."""
     return reported_rule(config.protocol.select, refit=config.protocol.refit)
@@ -68,9 +58,9 @@ def measured(trained: Trained, data: VideoDataModule) -> dict[str, dict[str, flo
     reported = reported_protocol(trained.config)
     metrics = metrics_by_rule(trained.curves, reported)
     for name, weights in weights_by_rule(reported).items():
-        points = trained.predictions[weights]["test"]
-        metrics[name].update(task_of(data).judge(data, "test", points))
-        metrics[name]["spread"] = sum(points["spread"]) / len(points["spread"])
+        predictions = trained.predictions[weights]["test"]
+        metrics[name].update(task_of(data).compute_metrics(predictions))
+        metrics[name]["spread"] = sum(predictions.spread) / len(predictions.spread)
     return metrics
 
 
@@ -78,13 +68,13 @@ def record_result(run: Run, trained: Trained, data: VideoDataModule, logger: Wan
     """Writes predictions.csv, the plots and result.json, and hands them to W&B."""
     config = trained.config
     title = f"{data.task}, {' + '.join(trained.modalities)}, seed {config.seed}"
-    write_predictions(run, trained.predictions, data)
+    write_predictions(run, trained.predictions, task_of(data))
     metrics = measured(trained, data)
     reported = reported_protocol(config)
     metric = main_metric(metrics[reported])
     told = f"{title}\n{reported.replace('_', ' ')}: {METRICS[metric].label} {metrics[reported][metric]:.3f}"
     with without_plot(run, "predictions.png"):
-        plot_test(run, trained.predictions["selected"]["test"], data, told)
+        task_of(data).plot(run.file("predictions.png"), trained.predictions["selected"]["test"], told)
     marked = {name: int(metrics[name]["epoch"]) for name, rule in RULES.items() if rule.best_on and name in metrics}
     with without_plot(run, "curves.png"):
         plot_curves(run.file("curves.png"), trained.curves, marked, title)
@@ -126,8 +116,8 @@ def result_of(trained: Trained, data: VideoDataModule, metrics: dict[str, dict[s
         "data_files": data_files(data, trained.modalities),
         "videos": {split: len(videos) for split, videos in data.splits.items()},
         "left_out": data.left_out,
-        "labels": data.described() if isinstance(data, YouTubeHighlightsDataModule) else None,
-        "score_range": data.score_range if isinstance(data, ScoreDataModule) else None,
+        "labels": data.described(),
+        "score_range": data.score_range,
         "decisions": trained.decisions,
         "parameters": {
             "total": sum(p.numel() for p in parameters),
@@ -162,10 +152,9 @@ def record_missing(
     assert base is not None
     metrics = {}
     for name, weights in weights_by_rule(base["reported"]).items():
-        points = predictions[weights]["test"]
-        scores = task_of(data).judge(data, "test", points)
+        scores = task_of(data).compute_metrics(predictions[weights]["test"])
         metrics[name] = {"epoch": base["metrics"][name]["epoch"], **scores}
-    write_predictions(run, predictions, data)
+    write_predictions(run, predictions, task_of(data))
     if logger is not None:
         logger.experiment.summary.update(flat(metrics, base["reported"]))
     described = {"kind": "missing", "available": config.available, "network": fused.path.name}

@@ -11,10 +11,17 @@ from pamfn.config.validation import checked
 from pamfn.data.base_datamodule import VideoDataModule
 from pamfn.errors import InputError
 from pamfn.models.network import Network
-from pamfn.pipeline.build import build_network, load_weights, refuse_other_weights, sketch, stopping, trainer_of
+from pamfn.pipeline.build import (
+    build_module,
+    build_network,
+    load_weights,
+    refuse_other_weights,
+    sketch,
+    stopping,
+    trainer_of,
+)
 from pamfn.runs.folder import Run
-from pamfn.training.recipe import Points
-from pamfn.training.tasks import module_for
+from pamfn.training.tasks import SplitPredictions
 
 
 def refuse_no_split(data: VideoDataModule, split: str) -> None:
@@ -37,18 +44,19 @@ def load_network(config: Config, folder: Path, weights: str = "selected") -> Net
     return network
 
 
-def scored(config: Config, folder: Path, weights: str, data: VideoDataModule, split: str) -> Points:
+def scored(config: Config, folder: Path, weights: str, data: VideoDataModule, split: str) -> SplitPredictions:
     """What a finished run's stored weights predict for a split."""
     data.evaluated = [split]
-    module = module_for(data, load_network(config, folder, weights), seed=config.seed, epochs=1)
+    kind, network = Run(folder).finished()["kind"], load_network(config, folder, weights)
+    module = build_module(kind, data, network, seed=config.seed, epochs=1)
     try:
         trainer = trainer_of(config, logger=False)
     except InputError:  # the device that it was trained on may not be here
         anywhere = {**config.trainer, "accelerator": "auto"}
         trainer = trainer_of(config.model_copy(update={"trainer": anywhere}), logger=False)
     with stopping(f"scoring {folder}"):
-        trainer.validate(module, datamodule=data, verbose=False)
-    return module.predicted(data, split)
+        trainer.test(module, datamodule=data, verbose=False)
+    return module.predictions[split]
 
 
 def quiet() -> None:

@@ -63,8 +63,7 @@ def rescored(settings: Config, folder: Path, split: str, weights: str) -> dict[s
     torch.set_num_threads(settings.threads)
     data = data_module(settings)
     refuse_no_split(data, split)
-    points = scored(settings, folder, weights, data, split)
-    return task_of(data).judge(data, split, points)
+    return task_of(data).compute_metrics(scored(settings, folder, weights, data, split))
 
 
 def stored_metrics(

@@ -1,10 +1,9 @@
-"""A table of the paper from the finished runs of its sweep: which runs, which figures beside them, what is missing."""
+"""Build a table of the paper from the finished runs of its sweep: its numbers, the paper's figures, what is missing."""
 
 import csv
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -16,170 +15,132 @@ from pamfn.errors import InputError
 from pamfn.evaluation.average_precision import RANKINGS
 from pamfn.evaluation.metrics import METRICS, metrics_of
 from pamfn.evaluation.selection import RULES
-from pamfn.reporting.cells import AVERAGES, COLUMNS, Measured, Place, ordered
-from pamfn.reporting.collect import Answer, answered, clip_counts, measurements, refuse_mixed
-from pamfn.reporting.costs import Cost, cost_notes
+from pamfn.reporting.cells import AVERAGES, COLUMNS, Measured, Place
+from pamfn.reporting.collect import FinishedJob, clip_counts, finished_jobs, measurements, refuse_mixed, reported
 from pamfn.reporting.provenance import counted, machine, provenance
-from pamfn.reporting.render import BuiltTable, Layout, build_table
-from pamfn.reporting.sweep import Sweep, sweep_of, which
+from pamfn.reporting.render import BuiltTable, Cost, Layout, build_table
+from pamfn.reporting.sweep import Sweep, first_jobs, sweep_of, which_videos
 
 CHANCE = "Random order"
 
 
-def build(name: str, overrides: Sequence[str] = (), metric: str | None = None, select: str | None = None) -> BuiltTable:
-    """A table from the finished runs of its sweep with these settings, in the configured output or the archive.
+def table(name: str, *overrides: str, metric: str | None = None, select: str | None = None) -> BuiltTable:
+    """Build a table of the paper from the finished runs of its sweep, in the configured output or the archive.
 
-    metric: one of `METRICS`, by default the table's own. select: one of `RULES`, by default what every run reports.
+    overrides: settings of the sweep, e.g. `"+experiment=uiprmd", "seed=0"`. metric: one of `METRICS`, by default the
+    table's own. select: one of `RULES`, by default what every run reports.
 
     Raises:
         InputError: for an unknown table, setting, metric or selection, and for real and synthetic data in one table.
     """
-    if select is not None and select not in RULES:
-        raise InputError(f"select {select!r}: choose one of {', '.join(RULES)}.")
     return built(sweep_of(name, overrides), overrides, metric, select)
 
 
-def built(sweep: Sweep, overrides: Sequence[str], metric: str | None, select: str | None) -> BuiltTable:
+def built(sweep: Sweep, overrides: Sequence[str], metric: str | None = None, select: str | None = None) -> BuiltTable:
     """The table of an expanded sweep."""
-    metric, metrics = metric or sweep.table.metric, metrics_of(METRICS[sweep.table.metric].predicts)
+    table = sweep.table
+    if select is not None and select not in RULES:
+        raise InputError(f"select {select!r}: choose one of {', '.join(RULES)}.")
+    metric, metrics = metric or table.metric, metrics_of(METRICS[table.metric].predicts)
     if metric not in metrics:
-        raise InputError(f"metric {metric!r}: {sweep.table.name} has {', '.join(metrics)}.")
-    answers, problems = answered(sweep)
-    refuse_mixed(answers)
-    columns, papers = column_names(sweep), of_paper(sweep)
-    measured, doubts = measurements(answers, columns, sweep.table.rows, metric, select)
-    by_chance, of_chance = chance_levels(answers, columns, metric) if METRICS[metric].chance else ([], [])
+        raise InputError(f"metric {metric!r}: {table.name} has {', '.join(metrics)}.")
+    jobs, problems = finished_jobs(sweep)
+    refuse_mixed(jobs)
+    synthetic = any(done.result["data_source"] == "synthetic" for done in jobs)
+    papers = papers_columns(sweep)
+    columns = column_names(sweep, papers)
+    measured, doubts = measurements(jobs, columns, table.rows, metric, select)
+    by_chance, of_chance = chance_levels(jobs, columns, metric) if METRICS[metric].chance else ([], [])
     measured += by_chance
-    synthetic = any(answer.result["data_source"] == "synthetic" for answer in answers)
-    real = ordered(name for column, name in papers.items() if not sweep.data[column].endswith("_synthetic"))
-    figures = {} if synthetic else paper_figures(sweep.table, metric)  # a difference would say nothing
-    figures = {place: figure for place, figure in figures.items() if place[1] in real}
-    results = {answer.run.path: answer.result for answer in answers}
-    costs = costs_of(sweep.table, answers)
-    timed = (machine(result) for result in results.values() if result.get("inference_ms"))
+    figures = {} if synthetic else figures_beside(sweep, papers, metric)  # a difference would say nothing
+    results = {done.run.path: done.result for done in jobs}
+    costs = costs_of(table, jobs)
     notes = [
-        *(sweep.table.notes if figures else []),
+        *(table.notes if figures else []),
         *of_chance,
         *problems,
         *doubts,
-        *cost_notes(costs, counted(timed)),
+        *cost_notes(costs, (machine(result) for result in results.values() if result.get("inference_ms"))),
         *provenance(results, select),
+        f"{len(jobs)} of {len(sweep.jobs)} runs{f' with {shlex.join(overrides)}' if overrides else ''}.",
     ]
-    notes.append(
-        f"{len(answers)} of {len(sweep.jobs)} runs{'' if not overrides else f' with {shlex.join(overrides)}'}."
-    )
     strangers = [name for column, name in columns.items() if column not in papers and sweep.data[column] in COLUMNS]
-    if strangers and sweep.table.reference:
+    if strangers and table.reference:
         notes.append(f"{', '.join(strangers)}: not what the paper has under this name; its figures are not shown here.")
     if synthetic:
         notes.append("The paper's figures are for real data and are not shown beside synthetic ones.")
     if figures and measured and overrides:
         notes.append("The paper's figures are for its own settings, whatever these change.")
-    layout = layout_of(sweep, columns, metric, synthetic=synthetic)
-    layout = replace(layout, rows=[*layout.rows, *([CHANCE] if by_chance else [])])
-    return build_table(layout, measured, figures, notes, missing_commands(sweep, answers, overrides), costs)
-
-
-def chance_levels(
-    answers: Sequence[Answer], columns: Mapping[str, str], metric: str
-) -> tuple[list[Measured], list[str]]:
-    """The mAP of random rankings of every column's test videos, as a row of its own; what there is to say of it."""
-    levels: dict[str, dict[float, None]] = {}
-    doubts: dict[str, None] = {}
-    for answer in answers:
-        try:
-            level = chance_level(answer, metric)
-        except InputError as error:
-            doubts |= dict.fromkeys(error.problems)
-            continue
-        levels.setdefault(columns[answer.job.column], {})[round(level, 9)] = None
-    orders = f"mean of {RANKINGS} orders" if METRICS[metric].chance == "stored" else "mean of all orders"
-    notes = [f"{CHANCE}: the same clips, ranked at random ({orders})."] if levels else []
-    notes += [
-        f"{CHANCE} of {column} is that of the first row; the rows have different test videos, whose levels are "
-        f"{min(found):.3f} to {max(found):.3f}."
-        for column, found in levels.items()
-        if len(found) > 1
-    ]
-    return [Measured(CHANCE, column, 0, next(iter(found))) for column, found in levels.items()], [*notes, *doubts]
-
-
-def chance_level(answer: Answer, metric: str) -> float:
-    """The mAP of random rankings of the test videos of a run."""
-    expected = METRICS[metric].chance
-    if not callable(expected):
-        level = answer.result["metrics"][answer.result["reported"]].get("chance")
-        if level is None:
-            raise InputError(f"No chance level for {answer.run.path.name}: its result has none.")
-        return level
-    return fmean(expected(*counts) for counts in clip_counts(answer).values())
-
-
-def costs_of(table: Table, answers: Sequence[Answer]) -> dict[str, Cost]:
-    """{row: parameters and time, of its finished runs and the paper's}; empty if the table does not show them."""
-    if not table.costs:
-        return {}
-    costs = {}
-    papers = dict(reference_rows(table, "srcc"))
-    for value in dict.fromkeys([*table.rows, *(answer.job.row for answer in answers)]):
-        name = table.rows.get(value, value)
-        results = {answer.run.path: answer.result for answer in answers if answer.job.row == value}.values()
-        of_paper = [papers.get(name, {}).get(key) for key in ("params_millions", "inference_ms")]
-        costs[name] = Cost(
-            [result["parameters"]["total"] for result in results if "parameters" in result],
-            [result["inference_ms"] for result in results if result.get("inference_ms")],
-            *(float(figure) if figure else None for figure in of_paper),
-        )
-    return costs
-
-
-def layout_of(sweep: Sweep, columns: Mapping[str, str], metric: str, *, synthetic: bool) -> Layout:
-    """Rows as the table's file orders them, those that only this sweep has below."""
-    table = sweep.table
     swept = {table.rows.get(job.row, job.row) for job in sweep.jobs}
-    known = [name for name in table.rows.values() if name in swept]
-    return Layout(
+    of_file = list(table.rows.values())
+    layout = Layout(
         name=table.name,
         title=f"{table.title} ({table.source}){', SYNTHETIC DATA' if synthetic else ''}",
-        rows=[*known, *sorted(swept - set(known))],
+        rows=[
+            *(name for name in of_file if name in swept),
+            *sorted(swept - set(of_file)),
+            *([CHANCE] if by_chance else []),
+        ],
         columns=list(columns.values()),
         full=None if table.full is None else table.rows.get(table.full, table.full),
         metric=metric,
         side_by_side=table.side_by_side,
-        left_out=[name for name in table.rows.values() if name not in swept],
+        left_out=[name for name in of_file if name not in swept],
     )
+    return build_table(layout, measured, figures, notes, missing_commands(sweep, jobs, overrides), costs)
 
 
-def column_names(sweep: Sweep) -> dict[str, str]:
-    """{column as swept: as shown}: the paper's name where the data are some of its, else what they are called.
-
-    Raises:
-        InputError: when other data are called like a column of the paper's.
-    """
-    papers = of_paper(sweep)
-    shown = {column: papers.get(column, name) for column, name in sweep.data.items()}
-    taken = [name for column, name in shown.items() if column not in papers and name in (*COLUMNS.values(), *AVERAGES)]
-    if taken:
-        raise InputError(
-            f"data.name={taken[0]}: so is a column of the paper called, and these are other data. Choose another name."
-        )
-    twins = {name for name, count in Counter(shown.values()).items() if count > 1}
-    return {column: sweep.data[column] if name in twins else name for column, name in shown.items()}
+def missing_commands(sweep: Sweep, jobs: Sequence[FinishedJob], overrides: Sequence[str]) -> list[str]:
+    """One command for every column that lacks runs; those that are there are read by it, not trained again."""
+    key, there = sweep.table.column, {(done.job.row, done.job.column, done.job.seed) for done in jobs}
+    lacking = dict.fromkeys(job.column for job in sweep.jobs if (job.row, job.column, job.seed) not in there)
+    rest = [word for word in overrides if word.partition("=")[0].lstrip("+") != key.lstrip("+")]
+    start = f"python -m pamfn.train -m +table={sweep.table.name}"
+    return [f"{start} {shlex.join([f'{key}={column}', *rest])}" for column in lacking]
 
 
-def of_paper(sweep: Sweep) -> dict[str, str]:
+# columns
+
+
+def papers_columns(sweep: Sweep) -> dict[str, str]:
     """{column as swept: the paper's name of it} of those whose data are the paper's, whatever their features."""
-    first = {job.column: job.config for job in reversed(sweep.jobs)}
-    return {column: COLUMNS[name] for column, name in sweep.data.items() if is_of_paper(name, first[column])}
+    first = first_jobs(sweep.jobs)
+    return {column: COLUMNS[name] for column, name in sweep.data.items() if is_papers(name, first[column].config)}
 
 
-def is_of_paper(name: str, config: Config) -> bool:
+def is_papers(name: str, config: Config) -> bool:
     """Whether data that are called like some of the paper's are those, whatever their features."""
     file = CONF / "data" / f"{name.removesuffix('_synthetic')}.yaml"
     if name not in COLUMNS or not file.exists():
         return False
     content: Any = OmegaConf.to_container(OmegaConf.load(file))
-    return which(content.get("data", content)) == which(config.data)
+    return which_videos(content.get("data", content)) == which_videos(config.data)
+
+
+def column_names(sweep: Sweep, papers: Mapping[str, str]) -> dict[str, str]:
+    """{column as swept: as shown}: the paper's name where the data are some of its, else what they are called.
+
+    Raises:
+        InputError: when other data are called like a column of the paper's.
+    """
+    taken = [n for c, n in sweep.data.items() if c not in papers and n in (*COLUMNS.values(), *AVERAGES)]
+    if taken:
+        raise InputError(
+            f"data.name={taken[0]}: so is a column of the paper called, and these are other data. Choose another name."
+        )
+    shown = {column: papers.get(column, name) for column, name in sweep.data.items()}
+    counts = Counter(shown.values())
+    return {column: sweep.data[column] if counts[name] > 1 else name for column, name in shown.items()}
+
+
+# the paper's figures
+
+
+def figures_beside(sweep: Sweep, papers: Mapping[str, str], metric: str) -> dict[Place, float]:
+    """The paper's figures for the columns that hold its real data, and for averages over them."""
+    real = {name for column, name in papers.items() if not sweep.data[column].endswith("_synthetic")}
+    real |= {name for name, members in AVERAGES.items() if real.issuperset(members)}
+    return {place: figure for place, figure in paper_figures(sweep.table, metric).items() if place[1] in real}
 
 
 def paper_figures(table: Table, metric: str) -> dict[Place, float]:
@@ -206,11 +167,70 @@ def reference_rows(table: Table, metric: str) -> list[tuple[str, dict[str, str]]
     return [(ours.get(name.casefold(), name), row) for name, row in zip(names, rows, strict=True)]
 
 
-def missing_commands(sweep: Sweep, answers: Sequence[Answer], overrides: Sequence[str]) -> list[str]:
-    """One command for every column that lacks runs; those that are there are read by it, not trained again."""
-    done = {(a.job.row, a.job.column, a.job.seed) for a in answers}
-    lacking = dict.fromkeys(j.column for j in sweep.jobs if (j.row, j.column, j.seed) not in done)
-    key = sweep.table.column
-    rest = [word for word in overrides if word.partition("=")[0].lstrip("+") != key.lstrip("+")]
-    start = f"python -m pamfn.train -m +table={sweep.table.name}"
-    return [f"{start} {shlex.join([f'{key}={column}', *rest])}" for column in lacking]
+# rows of their own, columns of their own
+
+
+def chance_levels(
+    jobs: Sequence[FinishedJob], columns: Mapping[str, str], metric: str
+) -> tuple[list[Measured], list[str]]:
+    """The mAP of random rankings of every column's test videos, as a row of its own; what there is to say of it."""
+    levels: dict[str, dict[float, None]] = {}
+    doubts: dict[str, None] = {}
+    for done in jobs:
+        try:
+            level = chance_level(done, metric)
+        except InputError as error:
+            doubts |= dict.fromkeys(error.problems)
+            continue
+        levels.setdefault(columns[done.job.column], {})[round(level, 9)] = None
+    orders = f"mean of {RANKINGS} orders" if METRICS[metric].chance == "stored" else "mean of all orders"
+    notes = [f"{CHANCE}: the same clips, ranked at random ({orders})."] if levels else []
+    notes += [
+        f"{CHANCE} of {column} is that of the first row; the rows have different test videos, whose levels are "
+        f"{min(of_rows):.3f} to {max(of_rows):.3f}."
+        for column, of_rows in levels.items()
+        if len(of_rows) > 1
+    ]
+    return [Measured(CHANCE, column, 0, next(iter(of_rows))) for column, of_rows in levels.items()], [*notes, *doubts]
+
+
+def chance_level(done: FinishedJob, metric: str) -> float:
+    """The mAP of random rankings of the test videos of a run."""
+    expected = METRICS[metric].chance
+    if callable(expected):
+        return fmean(expected(*counts) for counts in clip_counts(done))
+    level = reported(done.result).get("chance")
+    if level is None:
+        raise InputError(f"No chance level for {done.run.path.name}: its result has none.")
+    return level
+
+
+def costs_of(table: Table, jobs: Sequence[FinishedJob]) -> dict[str, Cost]:
+    """{row: parameters and time, of its finished runs and the paper's}; empty if the table does not show them."""
+    if not table.costs:
+        return {}
+    papers, costs = dict(reference_rows(table, "srcc")), {}
+    for value in dict.fromkeys([*table.rows, *(done.job.row for done in jobs)]):
+        name = table.rows.get(value, value)
+        results = {done.run.path: done.result for done in jobs if done.job.row == value}.values()
+        of_paper = [papers.get(name, {}).get(key) for key in ("params_millions", "inference_ms")]
+        costs[name] = Cost(
+            [result["parameters"]["total"] for result in results],
+            [result["inference_ms"] for result in results if result.get("inference_ms")],
+            *(float(figure) if figure else None for figure in of_paper),
+        )
+    return costs
+
+
+def cost_notes(costs: Mapping[str, Cost], machines: Iterable[str]) -> list[str]:
+    """What the numbers of a table's costs mean, and where they were measured."""
+    notes = ["Parameters: all of a network's, its branches included."] if costs else []
+    if any(cost.milliseconds for cost in costs.values()):
+        notes.append(
+            "One video: milliseconds for a whole test video alone, features in place, median of 30 videos in every run "
+            f"and over the runs, measured at the end of each on {counted(machines)}. The paper's are on its own "
+            "machine."
+        )
+    if any(cost.parameters and not cost.milliseconds for cost in costs.values()):
+        notes.append("One video: - where the runs are older than this measurement.")
+    return notes

@@ -1,4 +1,4 @@
-"""The cells of a table of results: our numbers over seeds beside the paper's figure, and how far to trust them."""
+"""The cells of a table: our number over seeds, its interval and p-value, and the paper's figure beside it."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,7 +56,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Cell:
-    """Ours over seeds, the paper's, and how they compare; nan for what there is not.
+    """Our number over seeds, the paper's, and how they compare; nan for what there is not.
 
     values: {seed: number}. mean and std are over the seeds whose number is defined, n says how many. low, high: 95 %
     interval over test videos. p: against the full row, over the seeds of both; p_seeds: those, where one row has more.
@@ -98,20 +98,21 @@ class Cell:
 
 
 def ordered(columns: Iterable[str]) -> list[str]:
-    """In the paper's order, every average behind its members if all are there, other data sets last."""
-    given = list(dict.fromkeys(columns))
+    """Columns in the paper's order, every average behind its members if all are there, other data sets last."""
+    given = dict.fromkeys(columns)
     known: list[str] = []
     for name, members in AVERAGES.items():
         known += [member for member in members if member in given]
-        known += [name] if set(members) <= set(given) else []
+        known += [name] if all(member in given for member in members) else []
     return [*known, *(column for column in given if column not in known)]
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """A cell's number in every resample of the test videos with these true points.
+    """A cell's number in every resample of the test videos.
 
-    members: {seed: (r,)} of every column that it is the average over; of any other cell its own.
+    truth: {test video: true points}. members: {seed: (r,)} of every column that the cell is the average over; of any
+    other cell its own.
     """
 
     metric: str
@@ -123,7 +124,7 @@ class Resampled:
         return list(self.members[0])
 
     def over(self, seeds: Sequence[int]) -> Array:
-        """The mean over these seeds, and what it is the average of: (r,)."""
+        """The mean over these seeds, averaged over the members: (r,)."""
         means = [np.mean([member[seed] for seed in seeds], axis=0) for member in self.members]
         return means[0] if len(means) == 1 else average(self.metric, means)
 
@@ -136,42 +137,51 @@ def cells_of(
     measured: Sequence[Measured],
     paper: Mapping[Place, float],
 ) -> tuple[dict[Place, Cell], list[str]]:
-    """Every cell of rows x columns (averages behind their members), and a sentence for each number left out."""
+    """Compute every cell of rows x columns (averages behind their members); a sentence for each number left out.
+
+    full: the row that the others are compared with. paper: {(row, column): figure}.
+    """
     runs: dict[Place, list[Measured]] = {}
     for one in measured:
         runs.setdefault((one.row, one.column), []).append(one)
-    warnings = [sentence for place in runs for sentence in undefined(metric, place, runs[place])]
-    problems = [*warnings, *(sentence for place in runs for sentence in problems_of(place, runs[place]))]
+    notes = [note for place in runs for note in warnings_of(metric, place, runs[place])]
+    notes += [
+        f"{', '.join(place)}: its runs were tested on different videos; no interval."
+        for place in runs
+        if len({frozenset(truth_of(one).items()) for one in runs[place] if one.predicted}) > 1
+    ]
     samples = {place: sample for place in runs if (sample := resampled(metric, runs[place])) is not None}
     misprints = misprinted(metric, paper)
     cells: dict[Place, Cell] = {}
     for place in ((row, column) for row in rows for column in columns):
-        cell = averaged(metric, place, cells, samples) if place[1] in AVERAGES else over_seeds(place, runs)
+        if place[1] in AVERAGES:
+            cell = averaged(metric, place, cells, samples)
+        else:
+            cell = cell_of(*place, {one.seed: one.value for one in runs.get(place, ())})
         cells[place] = replace(cell, paper=paper.get(place, NAN), misprint=misprints.get(place, NAN))
     cells = {place: with_interval(cell, samples, full) for place, cell in cells.items()}
-    return with_equals(cells, runs), problems
+    return with_equals(cells, runs), notes
 
 
-def over_seeds(place: Place, runs: Mapping[Place, Sequence[Measured]]) -> Cell:
-    """Mean and standard deviation of the cell's runs."""
-    values = {one.seed: one.value for one in runs.get(place, [])}
+def cell_of(row: str, column: str, values: Mapping[int, float]) -> Cell:
+    """A cell with the mean and standard deviation of {seed: number}."""
     known = defined(values)
-    return Cell(*place, values, mean=float(np.mean(known)) if known else NAN, std=spread(known))
+    return Cell(row, column, values, mean=float(np.mean(known)) if known else NAN, std=spread(known))
 
 
 def defined(values: Mapping[int, float]) -> list[float]:
     return [value for value in values.values() if not math.isnan(value)]
 
 
-def undefined(metric: str, place: Place, runs: Sequence[Measured]) -> list[str]:
-    """A warning for the runs of a cell whose number is nan, by what their predictions say of the reason."""
+def warnings_of(metric: str, place: Place, runs: Sequence[Measured]) -> list[str]:
+    """A warning for the runs of a cell whose number is nan, with the reason as their predictions show it."""
     seeds: dict[str, list[int]] = {}
     for one in runs:
         if math.isnan(one.value):
             seeds.setdefault(reason(metric, one), []).append(one.seed)
     return [
-        f"WARNING: {', '.join(place)}: no number for seed {', '.join(map(str, those))}, {why}; left out of the mean."
-        for why, those in seeds.items()
+        f"WARNING: {', '.join(place)}: no number for seed {', '.join(map(str, alike))}, {why}; left out of the mean."
+        for why, alike in seeds.items()
     ]
 
 
@@ -187,14 +197,8 @@ def reason(metric: str, run: Measured) -> str:
     return "whose correlations are nan (constant predictions have no correlation)"
 
 
-def problems_of(place: Place, runs: Sequence[Measured]) -> list[str]:
-    truths = [truth_of(one) for one in runs if one.predicted]
-    if any(truth != truths[0] for truth in truths):
-        return [f"{', '.join(place)}: its runs were tested on different videos; no interval."]
-    return []
-
-
 def truth_of(run: Measured) -> dict[str, float]:
+    """{test video: true points}; empty where no predictions are stored."""
     return {video: true for video, (true, _) in (run.predicted or {}).items()}
 
 
@@ -212,7 +216,7 @@ def resampled(metric: str, runs: Sequence[Measured]) -> Resampled | None:
 
 
 def averaged(metric: str, place: Place, cells: Mapping[Place, Cell], samples: dict[Place, Resampled]) -> Cell:
-    """The average over an average's members, for the seeds that all of them have; its resamples join `samples`."""
+    """The cell of an average, over the seeds that all its members have; its resamples join `samples`."""
     row, column = place
     members = [cells[row, member] for member in AVERAGES[column]]
     common = [seed for seed in members[0].values if all(seed in member.values for member in members)]
@@ -230,7 +234,7 @@ def averaged(metric: str, place: Place, cells: Mapping[Place, Cell], samples: di
 
 
 def with_interval(cell: Cell, samples: Mapping[Place, Resampled], full: str | None) -> Cell:
-    """With its interval, and its p if it and the full row were tested on the same videos: over the seeds of both."""
+    """The cell with its interval, and its p over the seeds of both if the full row was tested on the same videos."""
     sample = samples.get((cell.row, cell.column))
     if sample is None:
         return cell
@@ -240,24 +244,24 @@ def with_interval(cell: Cell, samples: Mapping[Place, Resampled], full: str | No
     common = [seed for seed in sample.seeds if other is not None and seed in other.seeds]
     if other is None or other.truth != sample.truth or not common:
         return cell
-    told = () if len(common) == len(sample.seeds) == len(other.seeds) else tuple(common)
-    return replace(cell, p=paired_p(sample.over(common), other.over(common)), p_seeds=told)
+    p_seeds = () if len(common) == len(sample.seeds) == len(other.seeds) else tuple(common)
+    return replace(cell, p=paired_p(sample.over(common), other.over(common)), p_seeds=p_seeds)
 
 
 def misprinted(metric: str, paper: Mapping[Place, float]) -> dict[Place, float]:
-    """The paper's averages that are not those of its own figures: what they would be."""
-    found = {}
+    """{place: what it would be} of the paper's averages that are not those of its own figures."""
+    misprints = {}
     for (row, column), printed in paper.items():
         members = [paper[row, member] for member in AVERAGES.get(column, ()) if (row, member) in paper]
         if members and len(members) == len(AVERAGES[column]):
             computed = float(average(metric, members))
             if abs(computed - printed) > SLIP:
-                found[row, column] = computed
-    return found
+                misprints[row, column] = computed
+    return misprints
 
 
 def with_equals(cells: Mapping[Place, Cell], runs: Mapping[Place, Sequence[Measured]]) -> dict[Place, Cell]:
-    """Cells with the rows whose runs in the same column came out the same."""
+    """The cells, each with the other rows of its column that came out the same."""
     equal: dict[Place, list[str]] = {}
     for one, other in combinations(runs, 2):
         if one[1] == other[1] and same(runs[one], runs[other]):

@@ -10,18 +10,16 @@ from pathlib import Path
 
 from pamfn.config.compose import home, table_names
 from pamfn.errors import InputError
-from pamfn.evaluation.metrics import main_metric
 from pamfn.evaluation.selection import RULES
 from pamfn.files import file_name
 from pamfn.pipeline.explain import explain, has_weights
 from pamfn.reporting.build import built
-from pamfn.reporting.collect import Answer, answered
-from pamfn.reporting.pages import Picture, Section, page
-from pamfn.reporting.paper_figures import SWEPT, Drawn, draw_attention, draw_decisions, draw_fusionnets, draw_policy
+from pamfn.reporting.collect import every_result, finished_jobs, main_of, reported
+from pamfn.reporting.paper_figures import SWEPT, Drawn, draw_decisions, draw_fusionnets, draw_video
+from pamfn.reporting.render import Picture, Section, page
 from pamfn.reporting.selection_table import protocols
 from pamfn.reporting.sweep import Sweep, sweep_of
 from pamfn.runs.environment import COMMIT, machine
-from pamfn.runs.lookup import every_run, readable
 
 CAPTIONS = {
     "decisions": "How often PolicyNet enabled how many FusionNets, stage by stage (Figure 5)",
@@ -31,11 +29,11 @@ CAPTIONS = {
     "predictions": "Predicted against true points, or average precision of every test video",
     "curves": "Training",
 }
-"""What each kind of figure shows, by the name of its file."""
+"""{name of its file: what a figure shows}."""
 
 
 def report(names: Sequence[str], overrides: Sequence[str] = ()) -> str:
-    """The report as HTML: every named table, the figures of its full models, the protocols, the environment.
+    """Render the report as HTML: every named table, figures of its full models, the protocols, the environment.
 
     Raises:
         InputError: for an unknown table or setting, or a result that cannot be trusted.
@@ -54,11 +52,12 @@ def report(names: Sequence[str], overrides: Sequence[str] = ()) -> str:
         overrides=overrides,
         pictures=pictures,
         left_out=left_out,
-        protocols=protocols(readable(every_run(Path(sweeps[0].jobs[0].config.paths.output_dir)))),
+        protocols=protocols(every_result(sweeps[0].jobs[0].config.paths.output_dir)),
         rules=RULES,
         here=here(),
         environments=environments(sections),
         place=place,
+        main_of=main_of,
         reported=reported,
     )
 
@@ -66,24 +65,24 @@ def report(names: Sequence[str], overrides: Sequence[str] = ()) -> str:
 def section(sweep: Sweep, overrides: Sequence[str], folder: Path) -> Section:
     """A table of the report, with Figure 6 if it sweeps K."""
     drawn = Drawn()
-    answers, _ = answered(sweep)
-    if sweep.table.row == SWEPT and answers:
-        drawn.add(folder / "fusionnets.png", lambda path: draw_fusionnets(path, sweep))
+    jobs, problems = finished_jobs(sweep)
+    if sweep.table.row == SWEPT and jobs:
+        drawn.add(folder / "fusionnets.png", lambda path: draw_fusionnets(path, sweep, jobs, problems))
     pictures = [picture(sweep.table.title, path) for path in drawn.files]
-    return Section(built(sweep, overrides, None, None), pictures, answers)
+    return Section(built(sweep, overrides), pictures, jobs)
 
 
 def full_models(sections: Sequence[Section], sweeps: Sequence[Sweep]) -> dict[str, Path]:
-    """{column: folder} of one finished run of the full model for every data set, with weights where there is one."""
-    found: dict[str, Path] = {}
+    """{data set: folder} of one finished run of the full model, one with weights where there is one."""
+    full: dict[str, Path] = {}
     for of_table, sweep in zip(sections, sweeps, strict=True):
-        for answer in of_table.answers:
-            column, folder = sweep.data[answer.job.column], answer.run.path
-            if answer.job.row != sweep.table.full or answer.result["kind"] != "fusion":
+        for done in of_table.jobs:
+            column, folder = sweep.data[done.job.column], done.run.path
+            if done.job.row != sweep.table.full or done.result["kind"] != "fusion":
                 continue
-            if column not in found or (has_weights(folder) and not has_weights(found[column])):
-                found[column] = folder
-    return found
+            if column not in full or (has_weights(folder) and not has_weights(full[column])):
+                full[column] = folder
+    return full
 
 
 def pictures_of(runs: Mapping[str, Path], folder: Path) -> tuple[list[Picture], list[str]]:
@@ -93,36 +92,25 @@ def pictures_of(runs: Mapping[str, Path], folder: Path) -> tuple[list[Picture], 
         drawn.add(folder / "decisions.png", lambda path: draw_decisions(path, runs))
     pictures = [picture(", ".join(runs), path) for path in drawn.files]
     for column, run in runs.items():
-        of_video = video_figures(run, folder / file_name(column))
+        of_video = Drawn()
+        if has_weights(run):
+            try:
+                draw_video(of_video, explain(run), folder / file_name(column))
+            except InputError as error:  # its data is no longer there
+                drawn.left_out += [f"attention and policy of {run.name}: {problem}" for problem in error.problems]
         drawn.left_out += of_video.left_out
         kept = [path for path in (run / "predictions.png", run / "curves.png") if path.exists()]
         pictures += [picture(column, path) for path in (*of_video.files, *kept)]
     return pictures, drawn.left_out
 
 
-def video_figures(run: Path, to: Path) -> Drawn:
-    """Figures 7 and 8 of the best-scored test video of a run; none of one without weights."""
-    drawn = Drawn()
-    if not has_weights(run):
-        return drawn
-    try:
-        explanation = explain(run)
-    except InputError as error:  # its data is no longer there
-        drawn.left_out += [f"attention and policy of {run.name}: {problem}" for problem in error.problems]
-        return drawn
-    video = explanation.video()
-    drawn.add(to / "attention.png", lambda path: draw_attention(path, explanation, video))
-    drawn.add(to / "policy.png", lambda path: draw_policy(path, explanation, video))
-    return drawn
-
-
 def picture(title: str, path: Path) -> Picture:
-    """A figure as it goes into the page."""
+    """A figure with its caption and its bytes."""
     return Picture(title, CAPTIONS[path.stem], base64.b64encode(path.read_bytes()).decode())
 
 
 def here() -> dict[str, str]:
-    """What made the page: code, versions, machine."""
+    """The code, versions and machine that made the page."""
     packages = ("pamfn", "torch", "lightning", "numpy", "scipy")
     return {
         "commit": COMMIT or "not a checkout",
@@ -132,21 +120,13 @@ def here() -> dict[str, str]:
 
 
 def environments(sections: Sequence[Section]) -> list[tuple[str, int]]:
-    """What the finished runs ran on and with, each with how many of them; the most frequent first."""
-    results = {answer.run.path: answer.result for section in sections for answer in section.answers}
-    told = [
+    """What finished runs were made on and with, each with the number of these runs; the most frequent first."""
+    results = {done.run.path: done.result for section in sections for done in section.jobs}
+    return Counter(
         f"{r['machine']['gpu'] or r['machine']['cpu']}, Python {r['machine']['python']}, "
         f"torch {r['versions']['torch']}, commit {(r['commit'] or 'unknown')[:10]}"
         for r in results.values()
-    ]
-    return Counter(told).most_common()
-
-
-def reported(answer: Answer) -> tuple[str, float | None]:
-    """The name of a run's main metric, and its value under the protocol that the run reports."""
-    metrics = answer.result["metrics"][answer.result["reported"]]
-    name = main_metric(metrics)
-    return name, metrics[name]
+    ).most_common()
 
 
 def place(folder: Path) -> str:

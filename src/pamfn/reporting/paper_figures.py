@@ -7,8 +7,8 @@ from typing import Any
 
 from pamfn.errors import InputError
 from pamfn.evaluation.plots import plot_attention, plot_decisions, plot_fusionnets, plot_policy, plot_text
-from pamfn.pipeline.explain import Explanation, Video, explain, fused, has_weights
-from pamfn.reporting.collect import answered
+from pamfn.pipeline.explain import Explanation, explain, fused, has_weights
+from pamfn.reporting.collect import FinishedJob, finished_jobs, reported
 from pamfn.reporting.sweep import Sweep, sweep_of
 
 STAGE = 2
@@ -16,7 +16,7 @@ STAGE = 2
 
 
 SWEPT = "model.num_fusion_nets"
-"""What Figure 6 is drawn over."""
+"""The setting that Figure 6 is drawn over."""
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Drawn:
     left_out: list[str] = field(default_factory=list)
 
     def add(self, path: Path, draw: Callable[[Path], None]) -> None:
-        """Draws one figure, or tells why not."""
+        """Draw one figure, or note why it cannot be drawn."""
         try:
             draw(path)
             self.files.append(path)
@@ -43,9 +43,9 @@ def draw_runs(
     data_dir: str | None = None,
     trust: Sequence[str] = (),
 ) -> Drawn:
-    """decisions.png with a line a run; attention.png and policy.png for one video of the first run.
+    """Draw decisions.png with a line a run; attention.png and policy.png for one video of the first run.
 
-    What a network lacks (a decoder, a policy, its weights) is told in `left_out`.
+    What a network lacks (a decoder, a policy, its weights) is in `left_out`.
 
     Raises:
         InputError: when a run is not a finished fused one, the video is unknown, or nothing can be drawn.
@@ -56,10 +56,7 @@ def draw_runs(
     drawn = Drawn()
     drawn.add(to / "decisions.png", lambda path: draw_decisions(path, labels, split, data_dir, trust))
     if has_weights(folders[0]):
-        explanation = explain(folders[0], split, data_dir, trust)
-        shown = explanation.video(video)
-        drawn.add(to / "attention.png", lambda path: draw_attention(path, explanation, shown))
-        drawn.add(to / "policy.png", lambda path: draw_policy(path, explanation, shown))
+        draw_video(drawn, explain(folders[0], split, data_dir, trust), to, video)
     else:
         drawn.left_out.append(f"attention.png, policy.png: {folders[0]} has no weights.")
     if not drawn.files:
@@ -68,7 +65,7 @@ def draw_runs(
 
 
 def labelled(results: Sequence[dict[str, Any]], folders: Sequence[Path]) -> dict[str, Path]:
-    """{label: folder}: the shortest name that tells the runs apart: data set, with its seed, folder, or its path."""
+    """{label: folder} by the shortest names that tell the runs apart: data set, with its seed, folder, or its path."""
     names = [
         [r["name"] for r in results],
         [f"{r['name']}, seed {r['seed']}" for r in results],
@@ -86,12 +83,12 @@ def draw_decisions(
     data_dir: str | None = None,
     trust: Sequence[str] = (),
 ) -> None:
-    """Figure 5 of {label: folder of a finished fused run}, from the results where they hold the counts."""
+    """Draw Figure 5 of {label: folder of a finished fused run}, from the results where they hold the counts."""
     plot_decisions(path, {label: counts_of(folder, split, data_dir, trust) for label, folder in runs.items()}, split)
 
 
 def counts_of(folder: Path, split: str, data_dir: str | None, trust: Sequence[str]) -> list[list[int]]:
-    """[[n_0, ..., n_K] of every stage]: how often a run's network enabled how many FusionNets.
+    """How often a run's network enabled how many FusionNets: [[n_0, ..., n_K] of every stage].
 
     Raises:
         InputError: when it decides nothing, or has neither counts in its result nor weights.
@@ -102,26 +99,29 @@ def counts_of(folder: Path, split: str, data_dir: str | None, trust: Sequence[st
     return explain(folder, split, data_dir, trust).decision_counts()
 
 
-def draw_attention(path: Path, explanation: Explanation, video: Video) -> None:
-    """Figure 7 of one video."""
-    weights = explanation.attention(video, STAGE)
-    plot_attention(path, weights, 2**STAGE, f"{title(explanation, video)}\nattention, stage {STAGE}")
+def draw_video(drawn: Drawn, explanation: Explanation, to: Path, name: str | None = None) -> None:
+    """Draw Figures 7 and 8 of one video; without a name, of the one with the highest judges' score.
 
-
-def draw_policy(path: Path, explanation: Explanation, video: Video) -> None:
-    """Figure 8 of one video."""
-    decision = explanation.decisions(video, STAGE)
-    told = f"{title(explanation, video)}\nenabled FusionNets, stage {STAGE}"
-    plot_policy(path, decision, explanation.networks, 2**STAGE, told)
-
-
-def title(explanation: Explanation, video: Video) -> str:
+    Raises:
+        InputError: when the split has no such video.
+    """
+    video, step = explanation.video(name), 2**STAGE
     points = f"judges {video.points:.2f}, predicted {video.predicted:.2f} points"
-    return f"{plot_text(explanation.task)}, seed {explanation.seed}, {plot_text(video.name)}: {points}"
+    title = f"{plot_text(explanation.task)}, seed {explanation.seed}, {plot_text(video.name)}: {points}"
+
+    def attention(path: Path) -> None:
+        plot_attention(path, explanation.attention(video, STAGE), step, f"{title}\nattention, stage {STAGE}")
+
+    def policy(path: Path) -> None:
+        decision = explanation.decisions(video, STAGE)
+        plot_policy(path, decision, explanation.networks, step, f"{title}\nenabled FusionNets, stage {STAGE}")
+
+    drawn.add(to / "attention.png", attention)
+    drawn.add(to / "policy.png", policy)
 
 
 def draw_table(name: str, overrides: Sequence[str], to: Path) -> Drawn:
-    """fusionnets.png, from those runs of a sweep over K that are finished.
+    """Draw fusionnets.png from those runs of a sweep over K that are finished.
 
     Raises:
         InputError: when the table does not sweep K, or none of its runs is finished.
@@ -129,29 +129,28 @@ def draw_table(name: str, overrides: Sequence[str], to: Path) -> Drawn:
     sweep = sweep_of(name, overrides)
     if sweep.table.row != SWEPT:
         raise InputError(f"Figure 6 is drawn over {SWEPT}, and {name} sweeps {sweep.table.row}.")
+    jobs, problems = finished_jobs(sweep)
     drawn = Drawn()
-    drawn.add(to / "fusionnets.png", lambda path: draw_fusionnets(path, sweep))
+    drawn.add(to / "fusionnets.png", lambda path: draw_fusionnets(path, sweep, jobs, problems))
     if not drawn.files:
         raise InputError(drawn.left_out)
-    answers, drawn.left_out = answered(sweep)
-    missing = len(sweep.jobs) - len(answers)
-    drawn.left_out += [f"{missing} of {len(sweep.jobs)} runs, which are not finished."] if missing else []
+    missing = len(sweep.jobs) - len(jobs)
+    drawn.left_out = [*problems, *([f"{missing} of {len(sweep.jobs)} runs, which are not finished."] * (missing > 0))]
     return drawn
 
 
-def draw_fusionnets(path: Path, sweep: Sweep) -> None:
-    """Figure 6 of a sweep over K: the reported Spearman correlation of its finished runs.
+def draw_fusionnets(path: Path, sweep: Sweep, jobs: Sequence[FinishedJob], problems: Sequence[str]) -> None:
+    """Draw Figure 6 of a sweep over K: the reported Spearman correlation of its finished runs.
 
     Raises:
-        InputError: when none is finished.
+        InputError: when none is finished, with the problems of those that cannot be trusted.
     """
-    answers, problems = answered(sweep)
     srcc: dict[str, dict[int, list[float]]] = {}
-    for answer in answers:
-        value = answer.result["metrics"][answer.result["reported"]]["srcc"]
+    for done in jobs:
+        value = reported(done.result)["srcc"]
         if value is not None:
-            srcc.setdefault(sweep.data[answer.job.column], {}).setdefault(int(answer.job.row), []).append(value)
+            srcc.setdefault(sweep.data[done.job.column], {}).setdefault(int(done.job.row), []).append(value)
     if not srcc:
-        told = f"python -m pamfn.tables {sweep.table.name} with the same settings says how to train them"
-        raise InputError([*problems, f"none of the {len(sweep.jobs)} runs is finished; {told}."])
-    plot_fusionnets(path, srcc, answers[0].result["reported"])
+        how = f"python -m pamfn.tables {sweep.table.name} with the same settings says how to train them"
+        raise InputError([*problems, f"none of the {len(sweep.jobs)} runs is finished; {how}."])
+    plot_fusionnets(path, srcc, jobs[0].result["reported"])

@@ -1,42 +1,43 @@
-"""What a sweep would do: which runs are done, and how long the others take."""
+"""Say what a sweep would do: which runs are done, and how long the others take."""
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 from pamfn.config.schema import Config
 from pamfn.errors import InputError
+from pamfn.reporting.collect import Result, every_result
 from pamfn.reporting.sweep import Job, Sweep
 from pamfn.runs.folder import Run
-from pamfn.runs.lookup import Kind, every_run, locate, readable, wanted
+from pamfn.runs.lookup import Kind, finished, locate, wanted
 
 
 def plan(sweep: Sweep) -> str:
-    """A line for every job: done or not, and its hours, by the time that finished runs like it took."""
-    known = every_result(sweep.jobs)
+    """List every job in a line: done or not, and its hours by the time that finished runs like it took."""
+    known = every_result(sweep.jobs[0].config.paths.output_dir)
     lines, done, needed = [], 0, dict[str, float | None]()
     for job in sweep.jobs:
         name = job.run.path.name
         try:
-            state = "done" if job.result else "interrupted" if job.run.file("resume.ckpt").exists() else "missing"
+            begun = job.run.file("resume.ckpt").exists()
+            state = "done" if finished(job.config) else "interrupted" if begun else "missing"
         except InputError as error:
             state = f"unreadable: {error}"
         own = dict[str, float | None]()
         if state != "done":
             unfinished = (net for net in nets(job) if not net.run.file("result.json").exists())
             own = {net.run.path.name: hours(net.config, net.kind, net.modalities, known) for net in unfinished}
-        told = "" if state == "done" else f"{sum_of(own.values())} h".rjust(8)
+        time = "" if state == "done" else f"{sum_of(own.values())} h".rjust(8)
         needed |= own
         done += state == "done"
-        lines.append(f"  {job.row:<28} {sweep.data[job.column]:<12} seed {job.seed}  {told:<9} {state:<12} {name}")
+        lines.append(f"  {job.row:<28} {sweep.data[job.column]:<12} seed {job.seed}  {time:<9} {state:<12} {name}")
     lines += [f"  left out: {problem}" for problem in sweep.problems]
     lines.append(f"{done} of {len(sweep.jobs)} done{rest_of(list(needed.values()))}.")
     return "\n".join(lines)
 
 
 def sum_of(needed: Collection[float | None]) -> str:
-    """Hours of the networks that a job trains, branches that other jobs share with it included."""
+    """The hours of the networks that a job trains, branches that other jobs share with it included."""
     return "?" if None in needed else f"{sum(hours or 0 for hours in needed):.2f}"
 
 
@@ -44,14 +45,9 @@ def rest_of(needed: Sequence[float | None]) -> str:
     """What is said of the networks that are not finished, given the hours of each."""
     known = [hours for hours in needed if hours is not None]
     unknown = len(needed) - len(known)
-    told = [f"about {sum(known):.1f} h of one thread"] if known else []
-    told += [f"{unknown} network{'s' * (unknown > 1)} of unknown cost"] if unknown else []
-    return f"; the others need {', and '.join(told)}" if told else ""
-
-
-def every_result(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """The results of all finished runs, whose times tell what others like them take."""
-    return [result for _, result in readable(every_run(Path(jobs[0].config.paths.output_dir)))]
+    parts = [f"about {sum(known):.1f} h of one thread"] if known else []
+    parts += [f"{unknown} network{'s' * (unknown > 1)} of unknown cost"] if unknown else []
+    return f"; the others need {', and '.join(parts)}" if parts else ""
 
 
 class Net(NamedTuple):
@@ -79,8 +75,8 @@ def nets(job: Job) -> list[Net]:
     return [Net(locate(config, *part), config, *part) for config in configs for part in parts]
 
 
-def hours(config: Config, kind: Kind, modalities: list[str], known: Sequence[dict[str, Any]]) -> float | None:
-    """By the median time of an epoch in finished runs of the same network on the same data; None without any.
+def hours(config: Config, kind: Kind, modalities: list[str], known: Sequence[Result]) -> float | None:
+    """Hours by the median time of an epoch in finished runs of the same network on the same data; None without any.
 
     What took a GPU or several threads says nothing about one. With `protocol.refit` it is at most as much.
     """
@@ -100,17 +96,17 @@ def hours(config: Config, kind: Kind, modalities: list[str], known: Sequence[dic
 
 def same_data(a: str | None, b: str | None) -> bool:
     """Whether two names are of the same videos: features that were made up cost what real ones do."""
-    return a == b or (a or "").removesuffix("_synthetic") == (b or "").removesuffix("_synthetic")
+    return (a or "").removesuffix("_synthetic") == (b or "").removesuffix("_synthetic")
 
 
-def on_one_thread(result: dict[str, Any]) -> bool:
+def on_one_thread(result: Result) -> bool:
     """Whether a run was trained on one thread of a CPU."""
     machine, trainer = result["machine"], result["config"]["trainer"]
     return machine["threads"] == 1 and (machine["gpu"] is None or trainer.get("accelerator") == "cpu")
 
 
 def of_epoch(settings: dict[str, Any], kind: Kind, modalities: list[str]) -> tuple[Any, ...]:
-    """What of a configuration decides what an epoch of a network costs on given videos."""
+    """The part of a configuration that decides what an epoch of a network costs on given videos."""
     data, model, protocol = settings["data"], settings["model"], settings["protocol"]
     recipe = settings["recipe"].get(kind) or {}
     return (

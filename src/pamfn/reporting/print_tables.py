@@ -1,6 +1,5 @@
 """Print tables in the format asked for, and log them to W&B."""
 
-import argparse
 import csv
 import re
 import sys
@@ -15,59 +14,49 @@ from pamfn.config.schema import Config
 from pamfn.config.validation import parsed, resolved
 from pamfn.errors import InputError
 from pamfn.reporting.build import built
-from pamfn.reporting.render import BuiltTable, Format
+from pamfn.reporting.collect import every_result
+from pamfn.reporting.render import BuiltTable, Format, Section, page
 from pamfn.reporting.selection_table import protocols
 from pamfn.reporting.sweep import sweep_of
 from pamfn.runs.folder import Run
-from pamfn.runs.lookup import every_run, readable
 
 READ = ("paths", "logger")
 """The settings that `protocols` reads."""
 
 
-def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
-    """Prints what was asked for, then logs it."""
-    if arguments.name == "protocols":
-        if arguments.select:
+def print_tables(
+    name: str, overrides: Sequence[str], form: Format, metric: str | None, select: str | None, *, wandb: bool
+) -> None:
+    """Print the table of this name, or the tables `protocols`, then log them to W&B if the settings do.
+
+    Raises:
+        InputError: for an unknown table or setting, or when there are no runs for `protocols`.
+    """
+    if name == "protocols":
+        if select:
             raise InputError("--select: `protocols` shows every selection.")
         refuse_unread(overrides)
         settings = composed(overrides)
-        tables = protocols(readable(every_run(Path(settings.paths.output_dir))), arguments.metric)
+        tables = protocols(every_result(settings.paths.output_dir), metric)
         if not tables:
             raise InputError(f"no finished runs in {settings.paths.output_dir}. Choose another folder with --runs.")
     else:
-        sweep = sweep_of(arguments.name, overrides)
+        sweep = sweep_of(name, overrides)
         settings = sweep.jobs[0].config
-        tables = [built(sweep, overrides, arguments.metric, arguments.select)]
-    show(tables, arguments.format)
-    if settings.logger.wandb and not arguments.no_wandb:
-        log_to_wandb(tables, arguments.name, settings)
-
-
-def table(name: str, *overrides: str) -> BuiltTable:
-    """Build a table of the paper from the finished runs of its sweep, as the command prints it.
-
-    overrides: settings of the sweep, e.g. `"+experiment=uiprmd", "seed=0"`.
-
-    Raises:
-        InputError: for an unknown table or setting, or a run that cannot be trusted.
-    """
-    return built(sweep_of(name, overrides), overrides, metric=None, select=None)
+        tables = [built(sweep, overrides, metric, select)]
+    show(tables, form)
+    if settings.logger.wandb and wandb:
+        log_to_wandb(tables, name, settings)
 
 
 def refuse_unread(overrides: Sequence[str]) -> None:
-    """`protocols` chooses no runs: of the settings it reads where they are and where the tables are logged."""
+    """Refuse settings for `protocols` but those of where runs are and where its tables are logged."""
     unread = [word for word in overrides if word.lstrip("+~").partition("=")[0].split(".")[0] not in READ]
     if unread:
         raise InputError(
             f"{', '.join(unread)}: `protocols` shows every finished run, whatever its settings. Leave out all but "
             "paths.* and logger.*, or choose another folder of runs with --runs."
         )
-
-
-def quoted(value: str) -> str:
-    """A value as Hydra reads it whatever is in it."""
-    return value if re.fullmatch(r"[\w/.-]+", value) else "'" + value.replace("'", "\\'") + "'"
 
 
 def composed(overrides: Sequence[str]) -> Config:
@@ -80,23 +69,26 @@ def composed(overrides: Sequence[str]) -> Config:
         raise InputError(str(error).splitlines()[0]) from error
 
 
-def show(tables: Sequence[BuiltTable], form: Format) -> None:
-    """Prints tables one below the other; beside CSV, what is said about them goes to stderr."""
-    if form == "html":
-        from pamfn.reporting.pages import Section, page
+def quoted(value: str) -> str:
+    """A value as Hydra reads it whatever is in it."""
+    return value if re.fullmatch(r"[\w/.-]+", value) else "'" + value.replace("'", "\\'") + "'"
 
-        print(page(tables[0].title, [Section(table) for table in tables]), end="")
-    elif form == "csv":
+
+def show(tables: Sequence[BuiltTable], form: Format) -> None:
+    """Print tables one below the other; beside CSV, what is said about them goes to stderr."""
+    if form == "csv":
         first, *others = [table.csv() for table in tables]
         print(first + "".join(other.partition("\n")[2] for other in others), end="")
         for table in tables:
             print("\n".join([f"\n{table.title}", *table.notes, *table.missing]), file=sys.stderr)
+    elif form == "html":
+        print(page(tables[0].title, [Section(table) for table in tables]), end="")
     else:
         print("\n".join(table.markdown() if form == "markdown" else table.latex() for table in tables), end="")
 
 
 def log_to_wandb(tables: Sequence[BuiltTable], name: str, settings: Config) -> None:
-    """The tables as a W&B run of their own, below the output folder."""
+    """Log the tables to W&B as a run of their own, below the output folder."""
     from pamfn.training.loggers import open_logger
 
     run = Run(Path(settings.paths.output_dir) / "tables" / name)

@@ -1,19 +1,27 @@
-"""A table of results beside the paper's figures, built from plain data, in four formats."""
+"""Put a table's numbers beside the paper's figures and write it in four formats."""
 
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
 
 import pandas as pd
+from jinja2 import StrictUndefined, Template
 
 from pamfn.evaluation.metrics import METRICS
 from pamfn.reporting.cells import AVERAGES, Cell, Measured, Place, cells_of, ordered
-from pamfn.reporting.costs import COST_COLUMNS, Cost
+from pamfn.reporting.collect import FinishedJob
 
 Format = Literal["markdown", "latex", "csv", "html"]
 OUTSIDE, EQUAL, MISPRINT = "†", "=", "‡"
+COST_COLUMNS = ("parameters (M)", "one video (ms)")
+TEMPLATE = Path(__file__).with_name("page.html.jinja")
+
+UNENCODABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+"""What no page can hold: control characters but for tab and newline, halves of a character, what is none."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,41 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What one row of a table costs, ours and the paper's.
+
+    parameters: of every run (data sets may differ). milliseconds: for one video, of the runs that were timed.
+    """
+
+    parameters: Sequence[int] = ()
+    milliseconds: Sequence[float] = ()
+    paper_millions: float | None = None
+    paper_milliseconds: float | None = None
+
+    def texts(self, kind: str) -> tuple[str, str]:
+        """What stands under `COST_COLUMNS` in a line of ours (`17.96 to 22.71`, `12.3`), of the paper's, or of p."""
+        if kind == "ours":
+            time = f"{median(self.milliseconds):.3g}" if self.milliseconds else "-"
+            return span([f"{n / 1e6:.2f}" for n in sorted(self.parameters)]) or "-", time
+        if kind == "paper":
+            millions, milliseconds = self.paper_millions, self.paper_milliseconds
+            return "" if millions is None else f"{millions:.2f}", "" if milliseconds is None else f"{milliseconds:g}"
+        return "", ""
+
+    def lines(self, title: str, row: str) -> list[dict[str, object]]:
+        """Two lines of CSV, by the names of its columns."""
+        ours = ([n / 1e6 for n in self.parameters], self.milliseconds)
+        papers = (self.paper_millions, self.paper_milliseconds)
+        return [
+            {
+                **{"table": title, "row": row, "column": "costs", "metric": name, "n": len(values)},
+                **{"values": " ".join(map(repr, values)), "mean": median(values) if values else None, "paper": paper},
+            }
+            for name, values, paper in zip(COST_COLUMNS, ours, papers, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
 class BuiltTable:
     """A table, ready to be written.
 
@@ -46,10 +89,11 @@ class BuiltTable:
     cells: dict[Place, Cell]
     frame: pd.DataFrame
     notes: list[str]
-    missing: list[str]
+    missing: list[str] = field(default_factory=list)
     costs: Mapping[str, Cost] = field(default_factory=dict)
 
     def markdown(self) -> str:
+        """The table, its notes as a list, and the commands for what is missing."""
         parts = [f"## {self.title}", self.frame.to_markdown(index=False, disable_numparse=True)]
         if self.notes:
             parts.append("\n".join(f"- {note}" for note in self.notes))
@@ -67,28 +111,67 @@ class BuiltTable:
 
     def csv(self) -> str:
         """A line for every cell, with all its numbers, and two for a row's costs; empty for what there is not."""
-        lines = [dict(zip(CSV_COLUMNS, line(self, cell), strict=True)) for cell in self.cells.values()]
-        lines += [of_row for row, cost in self.costs.items() for of_row in cost.lines(self.title, row)]
-        return pd.DataFrame(lines, columns=list(CSV_COLUMNS)).to_csv(index=False, lineterminator="\n")
+        lines: list[dict[str, object]] = [
+            {
+                **{"table": self.title, "row": cell.row, "column": cell.column, "metric": self.metric, "n": cell.n},
+                "values": " ".join(f"{seed}:{value!r}" for seed, value in cell.values.items()),
+                **{"mean": cell.mean, "std": cell.std, "low": cell.low, "high": cell.high, "paper": cell.paper},
+                **{"difference": cell.difference, "outside": cell.outside if cell.comparable else None, "p": cell.p},
+                **{"equal_to": "; ".join(cell.equal_to), "misprint": cell.misprint},
+            }
+            for cell in self.cells.values()
+        ]
+        lines += [line for row, cost in self.costs.items() for line in cost.lines(self.title, row)]
+        return pd.DataFrame(lines).to_csv(index=False, lineterminator="\n")
 
 
-CSV_COLUMNS = (
-    *("table", "row", "column", "metric", "n", "values", "mean", "std", "low", "high", "paper", "difference"),
-    *("outside", "p", "equal_to", "misprint"),
-)
+@dataclass(frozen=True)
+class Picture:
+    """A figure of a page. png: its bytes in base64."""
+
+    title: str
+    caption: str
+    png: str
 
 
-def line(table: BuiltTable, cell: Cell) -> list[object]:
-    values = " ".join(f"{seed}:{value!r}" for seed, value in cell.values.items())
-    ours = [cell.n, values, cell.mean, cell.std, cell.low, cell.high, cell.paper, cell.difference]
-    marks = [cell.outside if cell.comparable else None, cell.p, "; ".join(cell.equal_to), cell.misprint]
-    return [table.title, cell.row, cell.column, table.metric, *ours, *marks]
+@dataclass(frozen=True)
+class Section:
+    """A table of a page, its figures, and the finished runs behind its numbers."""
+
+    table: BuiltTable
+    pictures: Sequence[Picture] = ()
+    jobs: Sequence[FinishedJob] = ()
+
+
+def page(title: str, sections: Sequence[Section], **report: Any) -> str:
+    """One file of HTML that loads nothing. report: what the template shows of a report beside its tables.
+
+    Characters that no page can hold are replaced.
+    """
+    template = Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True, undefined=StrictUndefined)
+    text = template.render(title=title, sections=sections, grouped=grouped, **report)
+    return UNENCODABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def grouped(table: BuiltTable) -> list[tuple[str, list[list[str]]]]:
+    """A table's lines, each row's label with the cells of its lines (ours, the paper's, p)."""
+    groups: list[tuple[str, list[list[str]]]] = []
+    for label, *cells in table.frame.itertuples(index=False, name=None):
+        if label or not groups:
+            groups.append((label, []))
+        groups[-1][1].append(cells)
+    return groups
 
 
 def latex(text: str) -> str:
     """Text as LaTeX source."""
     special = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "$<$", ">": "$>$"}
     return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
+
+
+def span(texts: Sequence[str]) -> str:
+    """The first and the last of sorted texts, once if they are the same: `17.96 to 22.71`."""
+    return " to ".join(dict.fromkeys((texts[0], texts[-1]))) if texts else ""
 
 
 def build_table(
@@ -99,7 +182,7 @@ def build_table(
     missing: Sequence[str] = (),
     costs: Mapping[str, Cost] | None = None,
 ) -> BuiltTable:
-    """Puts numbers and the paper's figures {(row, column): figure} in their cells; says below what the marks mean.
+    """Put numbers and the paper's figures {(row, column): figure} in their cells; say below what the marks mean.
 
     costs: {row: what it costs}, for columns of their own.
     """
@@ -107,10 +190,10 @@ def build_table(
     extra = [row for row, column in paper if row not in (*layout.rows, *layout.left_out) and column in columns]
     layout = replace(layout, rows=[*layout.rows, *dict.fromkeys(extra)], columns=columns)
     cells, problems = cells_of(layout.metric, layout.rows, columns, layout.full, measured, paper)
-    told = [*problems, *legend(layout, cells, paper), *notes]
-    shown = {row: (costs or {}).get(row, Cost()) for row in layout.rows if costs}
-    frame = framed(layout, cells, shown)
-    return BuiltTable(layout.name, layout.title, layout.metric, cells, frame, told, list(missing), shown)
+    below = [*problems, *legend(layout, list(cells.values())), *notes]
+    of_rows = {row: costs.get(row, Cost()) for row in layout.rows} if costs else {}
+    frame = framed(layout, cells, of_rows)
+    return BuiltTable(layout.name, layout.title, layout.metric, cells, frame, below, list(missing), of_rows)
 
 
 def framed(layout: Layout, cells: Mapping[Place, Cell], costs: Mapping[str, Cost]) -> pd.DataFrame:
@@ -118,16 +201,16 @@ def framed(layout: Layout, cells: Mapping[Place, Cell], costs: Mapping[str, Cost
 
     side_by_side: what stands before the comma in a row's name goes to the columns.
     """
-    lines = []
+    lines, heads = [], list[str]()
     for label, places in placed(layout).items():
-        shown = {place: cells.get(place) for place in places.values()}
+        heads = list(places)
+        shown = [cells.get(place) for place in places.values()]
         for kind, text in (("ours", ours), ("paper", of_paper), ("p", p_of)):
-            texts = ["" if cell is None else text(layout.metric, cell) for cell in shown.values()]
+            texts = ["" if cell is None else text(layout.metric, cell) for cell in shown]
             if kind == "ours" or any(texts):
                 of_row = costs[label].texts(kind) if costs else ()
                 lines.append([label if kind == "ours" else "", kind, *texts, *of_row])
-    heads = [*next(iter(placed(layout).values()), {}), *(COST_COLUMNS if costs else ())]
-    return pd.DataFrame(lines, columns=["row", "", *heads], dtype=str)
+    return pd.DataFrame(lines, columns=["row", "", *heads, *(COST_COLUMNS if costs else ())], dtype=str)
 
 
 def placed(layout: Layout) -> dict[str, dict[str, Place]]:
@@ -153,9 +236,8 @@ def ours(metric: str, cell: Cell) -> str:
         return "-"
     if not cell.n:
         return "nan"
-    std = "" if math.isnan(cell.std) else f" ± {number(metric, cell.std)}"
     bounds = "" if math.isnan(cell.low) else f" [{number(metric, cell.low, 2)}, {number(metric, cell.high, 2)}]"
-    return f"{number(metric, cell.mean)}{std} ({cell.n}){bounds}{f' {EQUAL}' if cell.equal_to else ''}"
+    return f"{mean_and_std(metric, cell)} ({cell.n}){bounds}{f' {EQUAL}' if cell.equal_to else ''}"
 
 
 def of_paper(metric: str, cell: Cell) -> str:
@@ -163,14 +245,21 @@ def of_paper(metric: str, cell: Cell) -> str:
     if math.isnan(cell.paper):
         return ""
     difference = "" if math.isnan(cell.difference) else f" ({number(metric, cell.difference, sign='+')})"
-    marks = [mark for mark, set_ in ((OUTSIDE, cell.outside), (MISPRINT, not math.isnan(cell.misprint))) if set_]
-    return " ".join([f"{number(metric, cell.paper)}{difference}", *marks])
+    marks = f" {OUTSIDE}" * cell.outside + f" {MISPRINT}" * (not math.isnan(cell.misprint))
+    return f"{number(metric, cell.paper)}{difference}{marks}"
 
 
 def p_of(metric: str, cell: Cell) -> str:
+    """`.012`, or `< .001`."""
     if math.isnan(cell.p):
         return ""
     return "< .001" if cell.p < 0.001 else decimals(cell.p)
+
+
+def mean_and_std(metric: str, cell: Cell, sign: str = "") -> str:
+    """`.920 ± .004`"""
+    std = "" if math.isnan(cell.std) else f" ± {number(metric, cell.std)}"
+    return f"{number(metric, cell.mean, sign=sign)}{std}"
 
 
 def number(metric: str, value: float, digits: int = 3, sign: str = "") -> str:
@@ -184,48 +273,45 @@ def decimals(value: float, digits: int = 3, sign: str = "") -> str:
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
 
 
-def legend(layout: Layout, cells: Mapping[Place, Cell], paper: Mapping[Place, float]) -> list[str]:
+def legend(layout: Layout, cells: Sequence[Cell]) -> list[str]:
     """What the numbers and the marks in a table mean."""
-    shown = list(cells.values())
-    told = [f"ours: {layout.metric}, mean ± standard deviation over seeds (number of seeds)"]
-    if any(not math.isnan(cell.low) for cell in shown):
-        told[0] += (
-            " [95 % interval: bootstrap over the test videos, taken as independent, averaged over the same seeds]"
-        )
-    told[0] += "; - is not run." if any(not cell.values for cell in shown) else "."
-    if any(cell.values and cell.column in AVERAGES for cell in shown):
+    bootstrapped = any(not math.isnan(cell.low) for cell in cells)
+    notes = [
+        f"ours: {layout.metric}, mean ± standard deviation over seeds (number of seeds)"
+        + " [95 % interval: bootstrap over the test videos, taken as independent, averaged over the same seeds]"
+        * bootstrapped
+        + ("; - is not run." if any(not cell.values for cell in cells) else ".")
+    ]
+    if any(cell.values and cell.column in AVERAGES for cell in cells):
+        averages = " or ".join(", ".join(AVERAGES[column]) for column in layout.columns if column in AVERAGES)
         fisher = ", in Fisher-z space as in the paper" if METRICS[layout.metric].is_correlation else ""
-        told.append(
-            f"Averages are over {' or '.join(averages_of(layout.columns))}{fisher}, of the columns' means; their "
+        notes.append(
+            f"Averages are over {averages}{fisher}, of the columns' means; their "
             "standard deviation is that of the seeds' own averages."
         )
-    if paper and any(not math.isnan(cell.paper) for cell in shown):
-        told.append("paper: the published figure (ours less the paper's).")
-    if any(not math.isnan(cell.p) for cell in shown):
-        told.append(
+    if any(not math.isnan(cell.paper) for cell in cells):
+        notes.append("paper: the published figure (ours less the paper's).")
+    if any(not math.isnan(cell.p) for cell in cells):
+        notes.append(
             f"p: against {layout.full}, two-sided, paired bootstrap over the same test videos. It is about these "
             "trained networks on other videos; what other seeds would change, and the number of comparisons, are not "
             "in it."
         )
-        told += [
+        notes += [
             f"p of {cell.row}, {cell.column}: over seed{'s' * (len(cell.p_seeds) > 1)} "
             f"{', '.join(map(str, cell.p_seeds))}, which both rows have."
-            for cell in shown
+            for cell in cells
             if cell.p_seeds
         ]
-    if any(cell.outside for cell in shown):
-        told.append(f"{OUTSIDE} the paper's figure lies outside our interval.")
-    told += [
+    if any(cell.outside for cell in cells):
+        notes.append(f"{OUTSIDE} the paper's figure lies outside our interval.")
+    notes += [
         f"{MISPRINT} {cell.row}: the paper prints {number(layout.metric, cell.paper)} for {cell.column}, and its own "
         f"figures average to {number(layout.metric, cell.misprint)}."
-        for cell in shown
+        for cell in cells
         if not math.isnan(cell.misprint)
     ]
-    return told + equal_rows(shown)
-
-
-def averages_of(columns: Sequence[str]) -> list[str]:
-    return [", ".join(AVERAGES[column]) for column in columns if column in AVERAGES]
+    return notes + equal_rows(cells)
 
 
 def equal_rows(cells: Sequence[Cell]) -> list[str]:
@@ -239,15 +325,3 @@ def equal_rows(cells: Sequence[Cell]) -> list[str]:
         "Is the switch connected?"
         for rows, columns in groups.items()
     ]
-
-
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-
-
-UNENCODABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-"""What no page can hold: control characters but for tab and newline, halves of a character, what is none."""
-
-
-def page_text(text: str) -> str:
-    """A text that can be written as UTF-8 and read as a page: what cannot is replaced."""
-    return UNENCODABLE.sub(REPLACEMENT, text)

@@ -1,27 +1,32 @@
-"""A table of the paper as a sweep: its jobs, their results, the hours they would take. Nothing here imports torch."""
+"""Expand a table of the paper into the jobs of its sweep. Nothing here imports torch."""
 
-import shlex
+import itertools
+import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from pamfn.config.compose import CONF, let_checked_refuse, refuse_choices, register, table_names
-from pamfn.config.schema import SEEDS, Config, Node, Table
+from pamfn.config.schema import SEEDS, Config, Node, Subsets, Table
 from pamfn.config.validation import parsed, resolved
 from pamfn.errors import InputError
-from pamfn.reporting.stream_rows import of_streams
 from pamfn.runs.folder import Run
-from pamfn.runs.lookup import finished, locate, wanted
+from pamfn.runs.lookup import locate, wanted
+
+PLACES = ("RGB", "Flow", "Audio")
+"""The paper's names of three streams, which the rows of a table's file are called by."""
+
+READ_HOW = ("_target_", "name", "crop", "bags", "max_score", "annotations")
+"""Settings of a data set that do not say which videos and points it has."""
 
 
 @dataclass(frozen=True)
@@ -36,23 +41,8 @@ class Job:
 
     @property
     def run(self) -> Run:
-        """Where its result is, or will be."""
+        """Where its result is, or will be, below the configured output."""
         return locate(self.config, *wanted(self.config))
-
-    @property
-    def command(self) -> str:
-        """What trains it."""
-        return f"python -m pamfn.train -m {shlex.join(self.overrides)}"
-
-    @cached_property
-    def result(self) -> dict[str, Any] | None:
-        """Its result, from the configured output or the archive; None when it is not run.
-
-        Raises:
-            InputError: when there is one that cannot be trusted.
-        """
-        found = finished(self.config)
-        return None if found is None else found.result()
 
 
 @dataclass(frozen=True)
@@ -71,7 +61,7 @@ class Sweep:
 
 
 def sweep_of(name: str, overrides: Sequence[str] = ()) -> Sweep:
-    """The jobs of a table; `overrides` replace or add to what it sweeps, as on the command line of `pamfn.train`.
+    """Expand a table into its jobs; `overrides` replace or add to what it sweeps, as on `pamfn.train`'s command line.
 
     Raises:
         InputError: for an unknown table, ablation or setting.
@@ -82,122 +72,35 @@ def sweep_of(name: str, overrides: Sequence[str] = ()) -> Sweep:
     try:
         words = let_checked_refuse(list(overrides), name)
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            fixed = [f"+table={name}", *(w for w in words if not sweeps(w))]
+            fixed = [f"+table={name}", *(word for word in words if not sweeps(word))]
             raw = compose("train", overrides=fixed, return_hydra_config=True)
-            params = {key: str(value) for key, value in raw.hydra.sweeper.params.items()}
-            table = Table.model_validate(resolved(raw.table))
-            swept = [f"+table={name}", *(f"{key}={value}" for key, value in params.items()), *words]
-            file, table = table, with_rows(table, expand(swept), words)
-            own = [] if table is file or row_words(table, words) else [f"{table.row}={','.join(table.rows)}"]
-            combinations = expand([*swept, *own])
-            if any(map(replaces_data, words)):  # refused before all of them are composed
-                of_columns = {dict(w.split("=", 1) for w in c if "=" in w)[table.column]: c for c in combinations}
-                data_of(table, jobs_of(table, [*of_columns.values()])[0], words)
+            swept = [f"+table={name}", *(f"{key}={value}" for key, value in raw.hydra.sweeper.params.items()), *words]
+            of_file = Table.model_validate(resolved(raw.table))
+            table = with_rows(of_file, expand(swept), words)
+            rows_asked = table is of_file or any(sets(word, table.row) for word in words)
+            own_words = [] if rows_asked else [f"{table.row}={','.join(table.rows)}"]
+            combinations = expand([*swept, *own_words])
+            if any(map(replaces_data, words)):  # refused here, before all of them are composed, which takes long
+                of_columns = {values_of(overrides)[table.column]: overrides for overrides in combinations}
+                data_names(table, jobs_of(table, [*of_columns.values()])[0], words)
             jobs, problems = jobs_of(table, combinations)
-            data = data_of(table, jobs, words)
+            data = data_names(table, jobs, words)
     except HydraException as error:
         raise InputError(f"{name}: {str(error).splitlines()[0]}") from error
     if not jobs:
         raise InputError(problems)
     refuse_several(jobs)
-    return Sweep(table, jobs, problems, data, own)
-
-
-def with_rows(table: Table, combinations: Sequence[list[str]], words: Sequence[str]) -> Table:
-    """The table with the rows that these combinations' data sets have streams for.
-
-    Raises:
-        InputError: when there is no such table.
-    """
-    if not table.streams:
-        return table
-    chosen = [word.lstrip("+") for word in words if word.lstrip("+").startswith(("modalities=", "available="))]
-    if chosen:
-        raise InputError(
-            f"{' '.join(chosen)}: the rows of {table.name} choose the streams. Choose of its rows instead, e.g. "
-            f"{table.row}={next(iter(table.rows))}."
-        )
-    streams, asked = dict[str, list[str]](), set[str]()
-    for overrides in combinations:
-        values = dict(word.split("=", 1) for word in overrides if "=" in word)
-        asked.add(values[table.row])
-        if values[table.column] not in streams:
-            others = [word for word in overrides if word.partition("=")[0] != table.row]
-            raw = compose("train", others, return_hydra_config=True)
-            with suppress(InputError):  # its jobs will say so
-                refuse_choices(raw.hydra.runtime.choices)
-                streams[values[table.column]] = list(raw.features)
-    return of_streams(table, streams, asked if row_words(table, words) else ())
-
-
-def row_words(table: Table, words: Sequence[str]) -> list[str]:
-    """The words of a command line that choose rows."""
-    return [word for word in words if word.partition("=")[0] == table.row]
-
-
-READ_HOW = ("_target_", "name", "crop", "bags", "max_score", "annotations")
-"""Settings of a data set that do not say which videos and points it has."""
-
-
-def which(data: Node) -> Node:
-    """The settings of a data set that say which videos and points it has, whatever it is called."""
-    return {key: value for key, value in data.items() if key not in READ_HOW and value is not None}
-
-
-def known_as(data: Node) -> tuple[str, Node]:
-    """What a data set is called, and which it is."""
-    return str(data.get("name")), which(data)
-
-
-def data_of(table: Table, jobs: Sequence[Job], words: Sequence[str]) -> dict[str, str]:
-    """{column as swept: the name of its data}; as swept where files give several columns the same data.
-
-    Raises:
-        InputError: when the words of a command do so: one network would stand in all of these columns.
-    """
-    first = {job.column: job for job in reversed(jobs)}
-    columns = list(dict.fromkeys(job.column for job in jobs))
-    names = {column: str(first[column].config.data.get("name")) for column in columns}
-    asked = [word.lstrip("+") for word in words if replaces_data(word)]
-    for column in columns:
-        data = which(first[column].config.data)
-        alike = [c for c in columns if names[c] == names[column] or which(first[c].config.data) == data]
-        if len(alike) == 1:
-            continue
-        if any(known_as(first[c].config.data) != known_as(data_by_files(first[c])) for c in alike):
-            raise InputError(
-                f"{' '.join(asked)}: the columns {', '.join(alike)} of {table.name} would all be of the same data, "
-                f"{names[column]}. Choose the one column whose other settings it takes, e.g. "
-                f"{table.column}={alike[0]}."
-            )
-    twins = {name for name, count in Counter(names.values()).items() if count > 1}
-    return {column: column if name in twins else name for column, name in names.items()}
-
-
-def replaces_data(word: str) -> bool:
-    """Whether a word of the command line says what the data are, whatever a column's own are."""
-    key = word.partition("=")[0].lstrip("+~").partition("@")[0]
-    return key.partition(".")[0] == "data"
-
-
-def data_by_files(job: Job) -> Node:
-    """The data of a job without the words that replace them."""
-    return resolved(compose("train", [word for word in job.overrides if not replaces_data(word)]).data)
-
-
-def refuse_several(jobs: Sequence[Job]) -> None:
-    """A cell has one run a seed: anything else that is swept would be lost in it."""
-    places = Counter((job.row, job.column, job.seed) for job in jobs)
-    (row, column, seed), most = places.most_common(1)[0]
-    if most > 1:
-        raise InputError(
-            f"{most} runs for {row}, {column}, seed {seed}: something else is swept too. "
-            "Ask for one table a value, or sweep it without +table."
-        )
+    return Sweep(table, jobs, problems, data, own_words)
 
 
 def sweeps(word: str) -> bool:
+    """Whether a word of the command line has several values."""
     return OverridesParser.create().parse_override(word).is_sweep_override()
+
+
+def sets(word: str, key: str) -> bool:
+    """Whether a word of the command line gives this key a value."""
+    return word.partition("=")[0] == key
 
 
 def expand(words: Sequence[str]) -> list[list[str]]:
@@ -207,26 +110,31 @@ def expand(words: Sequence[str]) -> list[list[str]]:
     return [list(job) for job in batch]
 
 
+def values_of(overrides: Sequence[str]) -> dict[str, str]:
+    """The settings of one combination: {key: value}."""
+    return dict(word.split("=", 1) for word in overrides if "=" in word)
+
+
 def jobs_of(table: Table, combinations: Sequence[list[str]]) -> tuple[list[Job], list[str]]:
-    """The combinations, composed, and what is wrong with the others.
+    """Compose every combination; those that cannot be composed become sentences.
 
     Those that differ by their seed alone are composed once, since nothing else follows from it.
     """
     known: dict[tuple[str, ...], Config | None] = {}
     jobs, problems = [], dict[str, None]()
     for overrides in combinations:
-        values = dict(word.split("=", 1) for word in overrides if "=" in word)
-        word = next((w for w in overrides if w.lstrip("+").startswith("seed=")), "seed=0")
-        key = tuple(w for w in overrides if w != word)
-        if key not in known:
+        values = values_of(overrides)
+        seed = next((word for word in overrides if word.lstrip("+").startswith("seed=")), "seed=0")
+        others = tuple(word for word in overrides if word != seed)
+        if others not in known:
             try:
-                known[key] = settings_of(key)
+                known[others] = settings_of(others)
             except InputError as error:
-                known[key] = None
+                known[others] = None
                 problems |= dict.fromkeys(error.problems)
-        config = known[key]
+        config = known[others]
         if config is not None:
-            config = config.model_copy(update={"seed": seed_of(word)})
+            config = config.model_copy(update={"seed": seed_of(seed)})
             jobs.append(Job(values[table.row], values[table.column], config.seed, config, overrides))
     return jobs, list(problems)
 
@@ -244,3 +152,154 @@ def seed_of(word: str) -> int:
     if not number.isdecimal() or int(number) >= SEEDS:
         raise InputError(f"seed: input should be a whole number from 0 to {SEEDS - 1}, found {number!r}.")
     return int(number)
+
+
+def refuse_several(jobs: Sequence[Job]) -> None:
+    """Refuse several runs of one cell and seed: whatever else is swept would be lost in it."""
+    places = Counter((job.row, job.column, job.seed) for job in jobs)
+    (row, column, seed), most = places.most_common(1)[0]
+    if most > 1:
+        raise InputError(
+            f"{most} runs for {row}, {column}, seed {seed}: something else is swept too. "
+            "Ask for one table a value, or sweep it without +table."
+        )
+
+
+# the data of the columns
+
+
+def first_jobs(jobs: Sequence[Job]) -> dict[str, Job]:
+    """{column as swept: its first job}."""
+    first: dict[str, Job] = {}
+    for job in jobs:
+        first.setdefault(job.column, job)
+    return first
+
+
+def data_names(table: Table, jobs: Sequence[Job], words: Sequence[str]) -> dict[str, str]:
+    """{column as swept: the name of its data}; as swept where files give several columns the same data.
+
+    Raises:
+        InputError: when the words of a command do so: one network would stand in all of these columns.
+    """
+    first = first_jobs(jobs)
+    names = {column: str(job.config.data.get("name")) for column, job in first.items()}
+    videos = {column: which_videos(job.config.data) for column, job in first.items()}
+    for column in first:
+        alike = [other for other in first if names[other] == names[column] or videos[other] == videos[column]]
+        if len(alike) > 1 and any(has_replaced_data(first[other]) for other in alike):
+            asked = " ".join(word.lstrip("+") for word in words if replaces_data(word))
+            raise InputError(
+                f"{asked}: the columns {', '.join(alike)} of {table.name} would all be of the same data, "
+                f"{names[column]}. Choose the one column whose other settings it takes, e.g. "
+                f"{table.column}={alike[0]}."
+            )
+    counts = Counter(names.values())
+    return {column: column if counts[name] > 1 else name for column, name in names.items()}
+
+
+def which_videos(data: Node) -> Node:
+    """The settings of a data set that say which videos and points it has, whatever it is called."""
+    return {key: value for key, value in data.items() if key not in READ_HOW and value is not None}
+
+
+def replaces_data(word: str) -> bool:
+    """Whether a word of the command line says what the data are, whatever a column's own are."""
+    key = word.partition("=")[0].lstrip("+~").partition("@")[0]
+    return key.partition(".")[0] == "data"
+
+
+def has_replaced_data(job: Job) -> bool:
+    """Whether words of the command line gave a job other data than its files would."""
+    words = [word for word in job.overrides if not replaces_data(word)]
+    given, of_files = job.config.data, resolved(compose("train", words).data)
+    return given.get("name") != of_files.get("name") or which_videos(given) != which_videos(of_files)
+
+
+# rows that are subsets of streams
+
+
+def with_rows(table: Table, combinations: Sequence[list[str]], words: Sequence[str]) -> Table:
+    """Give a table whose rows are subsets of streams the rows for the streams of its columns.
+
+    Three streams stand in the places of RGB, flow and audio, and the rows stay those of the table's file.
+
+    Raises:
+        InputError: when the columns need different rows, or a row is chosen that these streams do not have.
+    """
+    if not table.streams:
+        return table
+    chosen = [word.lstrip("+") for word in words if word.lstrip("+").startswith(("modalities=", "available="))]
+    if chosen:
+        raise InputError(
+            f"{' '.join(chosen)}: the rows of {table.name} choose the streams. Choose of its rows instead, e.g. "
+            f"{table.row}={next(iter(table.rows))}."
+        )
+    streams = streams_of(table, combinations)
+    if all(len(names) == len(PLACES) for names in streams.values()):
+        return table
+    own, *others = streams.values()
+    if any(other != own for other in others):
+        each = "; ".join(f"{column}: {', '.join(names)}" for column, names in streams.items())
+        raise InputError(
+            f"{table.name}: its rows are the data set's streams, and these columns have different ones ({each}). "
+            f"Choose one of them, e.g. {table.column}={next(iter(streams))}."
+        )
+    rows = rows_of(table, own)
+    asked = {values_of(overrides)[table.row] for overrides in combinations}
+    strangers = [value for value in table.rows if value in asked and value not in rows]
+    if strangers and any(sets(word, table.row) for word in words):
+        raise InputError(
+            f"{table.row}={','.join(strangers)}: for data sets of three streams, and this one has {', '.join(own)}. "
+            f"Choose a row of its own, e.g. {table.row}={next(iter(rows))}, or leave the word out for all of them."
+        )
+    return table.model_copy(update={"rows": rows})
+
+
+def streams_of(table: Table, combinations: Sequence[list[str]]) -> dict[str, list[str]]:
+    """{column as swept: the streams of its data}, without the columns that cannot be composed: their jobs say why."""
+    streams: dict[str, list[str]] = {}
+    for overrides in combinations:
+        column = values_of(overrides)[table.column]
+        if column not in streams:
+            others = [word for word in overrides if not sets(word, table.row)]
+            raw = compose("train", others, return_hydra_config=True)
+            with suppress(InputError):
+                refuse_choices(raw.hydra.runtime.choices)
+                streams[column] = list(raw.features)
+    return streams
+
+
+def rows_of(table: Table, streams: Sequence[str]) -> dict[str, str]:
+    """{ablation: name} of a table's rows, with those for these streams where its file has some by place."""
+    group = table.row.lstrip("+")
+    made = {
+        ablation(group, subsets, chosen, streams): subsets.name.format("+".join(chosen))
+        for subsets in table.streams
+        for chosen in subsets_of(streams, *subsets.sizes)
+    }
+    rows: dict[str, str] = {}
+    for value, name in table.rows.items():
+        rows |= made if by_place(name) else {value: name}
+    return rows
+
+
+def subsets_of(streams: Sequence[str], *sizes: int) -> list[tuple[str, ...]]:
+    """All subsets from one size to another, small ones first; -1 is the size of the whole, -2 one less."""
+    fewest, most = (size if size > 0 else len(streams) + 1 + size for size in sizes)
+    return [chosen for size in range(fewest, most + 1) for chosen in itertools.combinations(streams, size)]
+
+
+def ablation(group: str, subsets: Subsets, chosen: Sequence[str], streams: Sequence[str]) -> str:
+    """The ablation that a row is chosen by: for all streams its file, else one that is made and registered here."""
+    if len(chosen) == len(streams):
+        return subsets.ablation
+    name = f"{subsets.ablation}_{'on' if subsets.setting == 'modalities' else 'zeroed_to'}_{'+'.join(chosen)}"
+    node = {"defaults": [subsets.ablation, "_self_"], subsets.setting: list(chosen)}
+    ConfigStore.instance().store(group=group, name=name, node=node, package="_global_")
+    return name
+
+
+def by_place(name: str) -> bool:
+    """Whether a row is called by one of three streams."""
+    return re.search(rf"\b({'|'.join(PLACES)})\b", name) is not None

@@ -16,7 +16,6 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.trainer.states import TrainerFn
 from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
@@ -134,7 +133,7 @@ class OwnSigterm(Callback):
     """Gives SIGTERM back to who had it before Lightning, which takes it and ends the process after a batch.
 
     A launcher may want a job to go on after it: submitit's are told to requeue by the signal that follows. Where nobody
-    had it, a training keeps Lightning's; a mere validation ends at once, not as if all were well.
+    had it, a training keeps Lightning's; a mere test or prediction ends at once, not as if all were well.
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -144,9 +143,10 @@ class OwnSigterm(Callback):
         if callable(self.before):
             give_back(self.before)
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.state.fn == TrainerFn.VALIDATING:
-            give_back(self.before)
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        give_back(self.before)
+
+    on_predict_start = on_test_start
 
 
 def give_back(handler: Any) -> None:
