@@ -17,6 +17,8 @@ from pamfn.config.compose import CONF
 from pamfn.config.validation import checked
 from pamfn.errors import InputError
 from pamfn.files import write_text
+from pamfn.pipeline import rescore
+from pamfn.pipeline.reload import configuration
 from pamfn.runs.lookup import locate
 
 TINY = [
@@ -132,8 +134,8 @@ def fused(*words: str, kind: str = "fusion", modalities: tuple[str, ...] = ("rgb
 
 def test_what_a_job_trained_before_it_left_modalities_out_is_configured_with_all_of_them():
     branch = fused("available=[rgb,audio]", kind="branch", modalities=("rgb",))
-    assert evaluate.configuration(branch, None, None, None).available is None
-    assert evaluate.configuration(fused("available=[rgb,audio]"), None, None, None).available is None
+    assert configuration(branch, None, None, None).available is None
+    assert configuration(fused("available=[rgb,audio]"), None, None, None).available is None
 
 
 @pytest.mark.parametrize(
@@ -149,13 +151,13 @@ def test_a_number_of_samples_that_cannot_be_averaged_is_refused(
     own: str, asked: str | None, samples: int, sentence: str
 ):
     with pytest.raises(InputError) as error:
-        evaluate.configuration(fused(f"model.decoding={own}"), None, asked, samples)
+        configuration(fused(f"model.decoding={own}"), None, asked, samples)
     assert str(error.value).startswith(sentence)
 
 
 @pytest.mark.parametrize(("own", "asked"), [("mean", None), ("argmax", "mean")])
 def test_the_number_of_samples_is_read_where_the_mean_is_taken(own: str, asked: str | None):
-    settings = evaluate.configuration(fused(f"model.decoding={own}"), None, asked, 3)
+    settings = configuration(fused(f"model.decoding={own}"), None, asked, 3)
     assert (settings.model["decoding"], settings.model["samples"]) == ("mean", 3)
 
 
@@ -166,11 +168,11 @@ def test_a_stored_null_is_another_number_than_one_computed_now(
     now = {"srcc": 0.5, "pearson": math.nan, "mse": math.nan, "mae": 1.0, "new": 1.0}
     result = {"name": "fisv_tes", "modalities": ["rgb"], "seed": 0, "reported": "holdout"}
     result["metrics"] = {"holdout": stored}
-    monkeypatch.setattr(evaluate, "with_weights", lambda run: result)
-    monkeypatch.setattr(evaluate, "configuration", lambda *_: None)
-    monkeypatch.setattr(evaluate, "rescored", lambda *_: now)
-    monkeypatch.setattr(evaluate, "changed_data", lambda *_: ["FISV/test.txt"])
-    assert evaluate.evaluate(tmp_path, "test", "selected", None, None, None) == ["srcc", "mse"]
+    monkeypatch.setattr(rescore, "with_weights", lambda run: result)
+    monkeypatch.setattr(rescore, "configuration", lambda *_: None)
+    monkeypatch.setattr(rescore, "rescored", lambda *_: now)
+    monkeypatch.setattr(rescore, "changed_data", lambda *_: ["FISV/test.txt"])
+    assert rescore.evaluate(tmp_path, "test", "selected", None, None, None) == ["srcc", "mse"]
     told = capsys.readouterr().out
     assert "  srcc     0.500000   stored nan   DIFFERENT\n" in told
     assert "  new      1.000000\n" in told

@@ -16,21 +16,25 @@ from safetensors.torch import load_file, save_file
 from composed import small
 from conftest import RunCli
 from finished_runs import result_like, trained
-from pamfn import archive, evaluate, export, figures, predict
 from pamfn.data import synthetic
 from pamfn.data.synthetic import write_synthetic
 from pamfn.errors import DivergedError, InputError
 from pamfn.files import TEMPORARY
 from pamfn.pipeline import fit, record
-from pamfn.pipeline.reload import load_network
+from pamfn.pipeline.clip_scores import predict
+from pamfn.pipeline.onnx_export import export
+from pamfn.pipeline.reload import configuration, load_network
+from pamfn.pipeline.rescore import evaluate
 from pamfn.pipeline.two_stage import run_job
+from pamfn.reporting.paper_figures import draw_runs
+from pamfn.runs.archive import archive
 from pamfn.runs.folder import Run, digest
 
 OPENERS: dict[str, Callable[[Path], Any]] = {
-    "evaluate": lambda run: evaluate.evaluate(run, "test", "selected", None, None, None),
-    "predict": lambda run: predict.predict(run, [], "test", "selected", None, None),
-    "figures": lambda run: figures.draw_runs([run], run / "figures", split="train"),
-    "export": lambda run: export.export(run, "selected", None, None),
+    "evaluate": lambda run: evaluate(run, "test", "selected", None, None, None),
+    "predict": lambda run: predict(run, [], "test", "selected", None, None),
+    "figures": lambda run: draw_runs([run], run / "figures", split="train"),
+    "export": lambda run: export(run, "selected", None, None),
 }
 """Commands that build the network of a run folder."""
 
@@ -105,7 +109,7 @@ def test_a_package_that_is_trusted_is_imported(copied: Path, tmp_path: Path, mon
     monkeypatch.syspath_prepend(tmp_path)
     rewrite(copied, lambda content: content["config"]["model"].update(_target_="mine.Mine"))
     assert "--trust mine" in refusal("evaluate", copied)
-    assert evaluate.evaluate(copied, "test", "selected", None, None, None, trust=["mine"]) == []
+    assert evaluate(copied, "test", "selected", None, None, None, trust=["mine"]) == []
 
 
 def test_a_class_of_ones_own_is_imported_after_everything_else_was_found_right(
@@ -176,7 +180,7 @@ def test_a_result_is_checked_whole_before_it_is_used(
     rewrite(copied, change)
     assert f"result.json is not the result of a run: {told}" in refusal("evaluate", copied)
     with pytest.raises(InputError, match="is not the result of a run"):
-        archive.archive(Run(copied), tmp_path / "archive")
+        archive(Run(copied), tmp_path / "archive")
     assert not (tmp_path / "archive").exists()
 
 
@@ -212,7 +216,7 @@ def test_a_network_as_large_as_a_result_claims_is_not_made(copied: Path):
         content["config"]["model"]["branch"]["hidden"] = 2**14
 
     rewrite(copied, widen)
-    settings = evaluate.configuration(Run(copied).finished(), None, None, None)
+    settings = configuration(Run(copied).finished(), None, None, None)
     with pytest.raises(InputError, match=r"selected\.safetensors is of another network \("):
         load_network(settings, copied)
 
@@ -247,7 +251,7 @@ def test_weights_that_cannot_be_right_are_refused(copied: Path, command: str, sp
 def test_weights_that_are_gone_are_missed(copied: Path):
     (copied / "last.safetensors").unlink()
     with pytest.raises(InputError, match=r"no weights: looked for .*last\.safetensors"):
-        evaluate.evaluate(copied, "test", "last", None, None, None)
+        evaluate(copied, "test", "last", None, None, None)
 
 
 def test_weights_that_are_no_numbers_give_no_score(copied: Path):
@@ -338,7 +342,7 @@ def test_lightnings_own_checkpoints_are_never_read(
     run = run_job(small(data, "modalities=[rgb]", "seed=5"))
     assert run.file("predictions.csv").read_bytes() == clean.file("predictions.csv").read_bytes()
     assert f"{strays[0]} is not read" in caplog.text
-    assert evaluate.evaluate(run.path, "test", "last", None, None, None) == []
+    assert evaluate(run.path, "test", "last", None, None, None) == []
 
 
 @pytest.mark.parametrize(
@@ -404,5 +408,5 @@ def test_evaluation_writes_no_data(data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.undo()
     run = run_job(small(data, "modalities=[rgb]", "recipe.branch.epochs=1", f"paths.data_dir={data / 'own'}"))
     with pytest.raises(InputError, match="no label file: looked for"):
-        evaluate.evaluate(run.path, "test", "selected", str(data / "nowhere"), None, None)
+        evaluate(run.path, "test", "selected", str(data / "nowhere"), None, None)
     assert not (data / "nowhere").exists()
