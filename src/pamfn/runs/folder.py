@@ -12,9 +12,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pamfn.config.schema import problems_of_result, without_cut
 from pamfn.errors import InputError
 from pamfn.files import TEMPORARY, cannot_write, regular, remove_abandoned, write_text
+from pamfn.runs.result import problems_of_result, without_removed
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Run:
                 f"Restore it, or remove the folder {self.path} and run it again."
             )
         if isinstance(content.get("config"), dict):
-            content["config"] = without_cut(content["config"])
+            content["config"] = without_removed(content["config"])
         problems = problems_of_result(content)
         if problems:
             told = "; ".join(problem.rstrip(".") for problem in problems[:NAMED])

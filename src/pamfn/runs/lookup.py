@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pamfn.config.compose import EXPERIMENTS
 from pamfn.config.schema import Config
@@ -12,14 +12,12 @@ from pamfn.data.checksums import present_checksums
 from pamfn.errors import InputError
 from pamfn.runs.fingerprint import baseline_identity, branch_identity, evaluation_identity, fingerprint, fusion_identity
 from pamfn.runs.folder import Run, find
+from pamfn.runs.result import Kind
 
 log = logging.getLogger(__name__)
 
 ARCHIVE = EXPERIMENTS / "results" / "runs"
 """Finished runs that are kept with the code, without their weights."""
-
-Kind = Literal["branch", "fusion", "missing", "baseline"]
-"""A branch, a fused network, a fused network scored with some modalities missing, or a compared method."""
 
 
 def wanted(config: Config) -> tuple[Kind, list[str]]:
