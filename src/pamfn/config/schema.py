@@ -63,7 +63,7 @@ class Stream(Strict):
 
 
 class StageRecipe(Strict):
-    """The training of one stage. clip: largest gradient norm. head_lr_scale: the head's learning rate over the rest's."""
+    """The training of one stage. clip: largest gradient norm. head_lr_scale: the head's learning rate by the rest's."""
 
     optimizer: Literal["sgd", "adamw"]
     lr: float = Field(gt=0)
