@@ -19,7 +19,7 @@ class WriteError(InputError):
 
 
 class DivergedError(InputError):
-    """A training diverged: its losses or predictions are not finite, and going on from its resume point would not help."""
+    """A training diverged: losses or predictions are not finite, and going on from the resume point would not help."""
 
 
 class TerminatedError(InputError):

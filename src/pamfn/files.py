@@ -50,7 +50,7 @@ def regular(path: Path, most: int | None = None) -> Path:
 
 
 class Bounded:
-    """An open file that is never asked for more bytes than it has, since memory for them is allocated before reading."""
+    """An open file that is never asked for more bytes than it has: memory for them is allocated before reading."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.size: int = os.fstat(file.fileno()).st_size

@@ -168,3 +168,9 @@ def let_checked_refuse(arguments: list[str], table: str = "") -> list[str]:
             word = f"++{name}={value}"
         words.append(word)
     return words
+
+
+def replaces_data(word: str) -> bool:
+    """Whether a word of the command line changes the data, whatever the chosen experiment says."""
+    key = word.partition("=")[0].lstrip("+~").partition("@")[0]
+    return key.partition(".")[0] == "data"

@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from pamfn.config.compose import CONF, let_checked_refuse, refuse_choices, register, table_names
+from pamfn.config.compose import CONF, let_checked_refuse, refuse_choices, register, replaces_data, table_names
 from pamfn.config.schema import SEEDS, Config, Node, Table
 from pamfn.config.validation import parsed, resolved
 from pamfn.errors import InputError
@@ -172,12 +172,6 @@ def data_of(table: Table, jobs: Sequence[Job], words: Sequence[str]) -> dict[str
             )
     twins = {name for name, count in Counter(names.values()).items() if count > 1}
     return {column: column if name in twins else name for column, name in names.items()}
-
-
-def replaces_data(word: str) -> bool:
-    """Whether a word of the command line says what the data are, whatever a column's own are."""
-    key = word.partition("=")[0].lstrip("+~").partition("@")[0]
-    return key.partition(".")[0] == "data"
 
 
 def data_by_files(job: Job) -> Node:
