@@ -96,10 +96,20 @@ def problems_of_classes(config: Config) -> list[str]:
         return ["recipe.baseline: missing; choose one, e.g. recipe/baseline=gdlt."]
     name, branch = config.data.get("name"), config.model.get("branch") or {}
     per_segment = config.model.get("per_segment") or branch.get("per_segment") or network.per_segment
-    if data.predicts == "highlights":
-        if not per_segment:
-            return [f"model: scores whole videos, and {name} wants its clips scored: choose e.g. model=pamfn_clips."]
-        problems = []
+    problems = []
+    if data.predicts == "score":
+        if per_segment:
+            problems.append(f"model: scores every segment, and {name} has one score a video: choose e.g. model=pamfn.")
+        problems += [
+            f"recipe.{stage}.batch_size: 1 cannot be trained with BatchNorm over videos: choose 2 or more."
+            for stage in (("baseline",) if config.is_baseline else ("branch", "fusion"))
+            if (recipe := getattr(config.recipe, stage)) and recipe.batch_size == 1
+        ]
+    elif not per_segment:
+        problems.append(
+            f"model: scores whole videos, and {name} wants its clips scored: choose e.g. model=pamfn_clips."
+        )
+    else:
         if config.is_baseline and baseline and baseline.crop is not None:
             problems.append("recipe.baseline.crop: clips are not cropped: choose null.")
         from_bags, bags = issubclass(network, pkgutil.resolve_name(BAGS)), bool(config.data.get("bags"))
@@ -107,17 +117,6 @@ def problems_of_classes(config: Config) -> list[str]:
             problems.append("data.bags: this model learns from bags: choose e.g. 60.")
         elif bags and not from_bags:
             problems.append("data.bags: this model learns from clips: leave it out.")
-        return problems
-    recipes = (
-        {"baseline": baseline} if config.is_baseline else {n: getattr(config.recipe, n) for n in ("branch", "fusion")}
-    )
-    problems = [
-        f"recipe.{stage}.batch_size: 1 cannot be trained with BatchNorm over videos: choose 2 or more."
-        for stage, recipe in recipes.items()
-        if recipe and recipe.batch_size == 1
-    ]
-    if per_segment:
-        problems.append(f"model: scores every segment, and {name} has one score a video: choose e.g. model=pamfn.")
     return problems
 
 

@@ -81,6 +81,5 @@ def tagged(config: Config, words: Sequence[str]) -> Config:
     if any(map(replaces_data, words)):
         values[config.table.column] = str(config.data.get("name"))
     place = [values[key] for key in (config.table.row, config.table.column) if key in values]
-    return config.model_copy(
-        update={"logger": config.logger.model_copy(update={"tags": [*config.logger.tags, *place]})}
-    )
+    logger = config.logger.model_copy(update={"tags": [*config.logger.tags, *place]})
+    return config.model_copy(update={"logger": logger})
