@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pamfn.data.features import read_features, source_checksum
 from pamfn.data.highlight_labels import read_clips, read_split
-from pamfn.data.pickles import load_module_state
 from pamfn.data.score_labels import read_scores
 from pamfn.data.umt_folders import read_plain
 from pamfn.errors import InputError
+from pamfn.models.saved_networks import load_module_state
 
 READERS: dict[str, Callable[[Path], object]] = {
     "features": lambda path: read_features(path).arrays,

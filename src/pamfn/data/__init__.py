@@ -18,7 +18,7 @@ PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The data modules take torch, which the rest of this package does without."""
+    """Import a data module when it is asked for: they need torch, which the rest of this package does without."""
     if name not in PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{PLACES[name]}"), name)

@@ -10,21 +10,21 @@ from pamfn.data.batches import Batch, Epochs, Videos
 
 
 class Bags(Epochs):
-    """Pairs of one epoch: a bag of every video of the topic, each with a bag of a video of another topic.
+    """Training batches of bags: one of every video of the topic, paired with one of a video of another topic.
 
-    Batch: features (2b, rows, c), the b positive bags first; lengths None; target (2b,) 1 for the topic, else 0;
-    `videos` (2b,) positions in `videos`, then in `others`. A shorter video is repeated cyclically, of a longer one
-    random clips are taken, in their order. Order, pairs and clips follow from (seed, epoch) alone, whatever the size of
-    a batch: every other video is used before one is used again.
+    features: {modality: (2b, rows, c)}, the b positive bags first
+    lengths: None
+    target: (2b,) 1 for the topic, else 0
+    videos: (2b,) positions in `videos`, then in `others`
+
+    A shorter video is repeated cyclically; of a longer one random clips are taken, in their order. Order, pairs and
+    clips do not depend on the batch size, and every other video is used before one is used again.
     Source: MINI-Net (Hong et al., ECCV 2020).
     """
 
     def __init__(self, videos: Videos, others: Videos, *, rows: int, batch_size: int, seed: int) -> None:
-        super().__init__(batch_size=batch_size, seed=seed)
-        self.videos, self.others, self.rows = videos, others, rows
-
-    def __len__(self) -> int:
-        return -(-len(self.videos) // self.batch_size)
+        super().__init__(videos, batch_size=batch_size, seed=seed)
+        self.others, self.rows = others, rows
 
     def __iter__(self) -> Iterator[Batch]:
         random = np.random.default_rng([self.seed, self.epoch, 1])
@@ -40,13 +40,12 @@ class Bags(Epochs):
             yield Batch(features, None, target, index)
 
     def places(self, videos: Videos, index: np.ndarray, random: np.random.Generator) -> Tensor:
-        """Packed rows (b, rows) of the bags of the videos at `index`."""
+        """Draw the packed rows (b, rows) of the bags of the videos at `index`."""
         starts, lengths = videos.start.tolist(), videos.length.tolist()
-        places = np.stack([starts[i] + self.drawn(lengths[i], random) for i in index.tolist()])
-        return torch.from_numpy(places)
+        return torch.from_numpy(np.stack([starts[i] + self.clips(lengths[i], random) for i in index.tolist()]))
 
-    def drawn(self, length: int, random: np.random.Generator) -> np.ndarray:
-        """The clips (rows,) that stand for a video of that many."""
+    def clips(self, length: int, random: np.random.Generator) -> np.ndarray:
+        """Draw the clips (rows,) that stand for a video of `length` clips."""
         if length <= self.rows:
             return np.arange(self.rows) % length
         return np.sort(random.permutation(length)[: self.rows])

@@ -1,4 +1,4 @@
-"""What every data module here offers the pipeline: named splits of packed videos, and batches of whole ones."""
+"""The base class of the data modules: named splits of packed videos, and batches of whole ones."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -7,33 +7,37 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import lightning as L
+import numpy as np
 import torch
-from torch import Tensor
 
 from pamfn.data.batches import Batch, Videos, WholeVideos, stratified_holdout
+from pamfn.data.features import FeatureSet, feature_name, problems_of
+from pamfn.data.video_names import some
 from pamfn.errors import InputError
 
 log = logging.getLogger(__name__)
 
 TOLERANCE = 2
-"""Segments by which what belongs to a video may differ; all of it is then cut to the shortest."""
+"""Segments by which the streams of a video may differ; all of them are then cut to the shortest."""
 
 
 class VideoDataModule(L.LightningDataModule, ABC):
-    """Splits `train` (what is trained on), `holdout` (a stratified part of train, or none) and `test`.
+    """Data module of videos in splits: `train`, `test`, and `holdout` where a part of train is held out.
 
     Args:
-        name: what is predicted, as it appears in results. dataset: folder and feature-file prefix.
+        name: what is predicted, as it appears in results.
+        dataset: name of the data set's folder, and prefix of its feature files.
         features: {modality: {"extractor": ..., "width": ...}} in order.
-        batch_size: of training. holdout: fraction of train held out.
-        min_segments: shortest video the network can take.
+        batch_size: number of videos in a training batch.
+        holdout: fraction of train that is held out, stratified by score.
+        min_segments: number of segments of the shortest video that the network can take.
     """
 
     predicts: ClassVar[Literal["score", "highlights"]] = "score"
     """What the labels are: the points of a video, or which of its clips are highlights."""
 
     test_batch_size: int = 16
-    """So many whole videos are scored at once."""
+    """Number of whole videos that are scored at once."""
 
     def __init__(
         self,
@@ -53,18 +57,18 @@ class VideoDataModule(L.LightningDataModule, ABC):
         self.batch_size, self.holdout, self.seed = batch_size, holdout, seed
         self.min_segments = min_segments
         self.splits: dict[str, Videos] = {}
-        self.candidates: dict[str, float] = {}  # points of what the held-out videos are drawn from, if not of train
-        self.evaluated: list[str] = []  # splits scored after every epoch
+        self.candidates: dict[str, float] = {}  # points of the videos to draw held-out ones from, if not all of train
+        self.evaluated: list[str] = []  # splits that are scored after every epoch
         self.checksums: dict[str, str] = {}
         self.left_out: dict[str, Any] = {}  # what of the data set is not used, ready for JSON
 
     @abstractmethod
     def setup(self, stage: str | None = None) -> None:
-        """Reads and checks everything, once."""
+        """Read and check everything, once."""
 
     @property
     def source(self) -> Literal["real", "synthetic"]:
-        """Where the features come from: as the name of the data says."""
+        """Whether the features are real, by the name of the data."""
         return "synthetic" if "synthetic" in self.task else "real"
 
     @property
@@ -77,7 +81,7 @@ class VideoDataModule(L.LightningDataModule, ABC):
         return None
 
     def divide(self, whole: Mapping[str, Videos]) -> None:
-        """Fills `splits` and `evaluated` from all videos of `train` and `test`."""
+        """Fill `splits` and `evaluated` from all videos of `train` and `test`."""
         names = whole["train"].names
         points = self.candidates or dict(zip(names, whole["train"].points.tolist(), strict=True))
         drawn = stratified_holdout(list(points.values()), self.holdout, self.seed) if self.holdout else []
@@ -95,17 +99,47 @@ class VideoDataModule(L.LightningDataModule, ABC):
             self.splits["holdout"] = whole["train"].subset(held)
         self.evaluated = [split for split in ("holdout", "test") if split in self.splits]
 
-    def check_lengths(self, lengths: Mapping[str, Sequence[int]], names: str, problems: list[str]) -> dict[str, int]:
-        """How many videos are to be cut, of those whose streams have these numbers of segments, and by how many rows.
+    def read_streams(
+        self,
+        read: Callable[[str, str, str], FeatureSet],
+        videos: Sequence[str],
+        problems: list[str],
+        *,
+        missing_allowed: bool = False,
+    ) -> dict[str, FeatureSet]:
+        """Read the features of every modality and check those of these videos; problems are added.
 
-        Problems are added. `names` says what the numbers of a video are of.
+        Args:
+            read: returns the features of (dataset, modality, extractor).
+            missing_allowed: whether videos may have no features.
+        """
+        streams: dict[str, FeatureSet] = {}
+        for modality, spec in self.features.items():
+            name = (self.dataset, modality, str(spec["extractor"]))
+            try:
+                stream = read(*name)
+            except InputError as error:
+                problems += error.problems
+                continue
+            checked = [v for v in videos if v in stream.arrays] if missing_allowed else videos
+            problems += problems_of(stream, modality=modality, width=int(spec["width"]), videos=checked)
+            streams[modality] = stream
+            self.checksums[feature_name(*name)] = stream.checksum
+        return streams
+
+    def check_lengths(self, lengths: Mapping[str, Sequence[int]], names: str, problems: list[str]) -> dict[str, int]:
+        """Count the videos that are cut to their shortest stream, and the rows they lose; problems are added.
+
+        Args:
+            lengths: {video: number of segments in each of its streams}.
+            names: what the streams are called.
         """
         apart = [v for v, t in lengths.items() if max(t) - min(t) > TOLERANCE]
         short = [v for v, t in lengths.items() if min(t) < self.min_segments]
         if apart:
-            told = "; ".join(f"{v}: {list(lengths[v])}" for v in apart[:5])
+            examples = "; ".join(f"{v}: {list(lengths[v])}" for v in apart[:5])
             problems.append(
-                f"{self.dataset}: {len(apart)} videos have different numbers of segments in {names} ({told}). "
+                f"{self.dataset}: {len(apart)} videos have different numbers of segments in {names} ({examples}). "
                 f"Up to {TOLERANCE} are cut to the shortest; extract them again with one segment length."
             )
         if short:
@@ -119,7 +153,7 @@ class VideoDataModule(L.LightningDataModule, ABC):
         return {"videos": len(cut), "rows": sum(max(lengths[v]) - min(lengths[v]) for v in cut)}
 
     def changed(self, how: Callable[[Videos], Videos]) -> Self:
-        """The same data with the videos of every split changed; nothing is read again."""
+        """Return the same data with the videos of every split changed; nothing is read again."""
         self.setup("fit")
         other = object.__new__(type(self))
         vars(other).update(vars(self))
@@ -127,18 +161,14 @@ class VideoDataModule(L.LightningDataModule, ABC):
         other.splits = {split: how(videos) for split, videos in self.splits.items()}
         return other
 
-    @property
-    def limited(self) -> bool:
-        """Whether some of the modalities alone would have more, or longer, videos."""
-        return bool(self.left_out.get("no_features") or self.left_out.get("truncated", {}).get("rows"))
-
     def only(self, modalities: Sequence[str]) -> Self:
-        """The same data with some of the modalities, and everything that these have.
+        """Return the data of some of the modalities, with every video that these have.
 
-        Read again when that may be more: a branch is trained on the same videos whatever it is for.
+        It is read again where that may be more, so that a branch is trained on the same videos whatever it is for.
         """
         self.setup("fit")
-        if not self.limited or set(modalities) == set(self.features):
+        limited = self.left_out.get("no_features") or self.left_out.get("truncated", {}).get("rows")
+        if not limited or set(modalities) == set(self.features):
             return self.changed(lambda videos: videos.modalities(modalities))
         other = self.changed(lambda videos: videos)
         other.features = {m: self.features[m] for m in modalities}
@@ -147,29 +177,29 @@ class VideoDataModule(L.LightningDataModule, ABC):
         return other
 
     def forget(self) -> None:
-        """Leaves nothing of what was read."""
+        """Forget what was read."""
         self.splits, self.checksums, self.left_out = {}, {}, {}
 
     def without(self, modalities: Sequence[str]) -> Self:
-        """The same data with some of the modalities zeroed, as if they had not been recorded."""
+        """Return the same data with some of the modalities zeroed, as if they had not been recorded."""
         return self.changed(lambda videos: videos.zeroed(modalities))
 
     def placed(self, videos: Videos) -> Videos:
-        """The videos where the trainer computes, if they take less than half of that device's free memory."""
+        """Move videos to the trainer's device, if they take less than half of its free memory."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
-            if sum(nbytes(x) for x in videos.packed.values()) > free / 2:
+            if sum(x.nbytes for x in videos.packed.values()) > free / 2:
                 return videos
         return videos.to(device)
 
     def on_device(self, split: str) -> Videos:
-        """A split, placed."""
+        """Return a split after moving it to the trainer's device, once."""
         self.splits[split] = self.placed(self.splits[split])
         return self.splits[split]
 
     def val_dataloader(self) -> Sequence[Iterable[Batch]]:
-        """The splits scored after every epoch, in the order of `evaluated`."""
+        """Return batches of the splits that are scored after every epoch, in the order of `evaluated`."""
         return [WholeVideos(self.on_device(split), batch_size=self.test_batch_size) for split in self.evaluated]
 
     def test_dataloader(self) -> Sequence[Iterable[Batch]]:
@@ -179,10 +209,19 @@ class VideoDataModule(L.LightningDataModule, ABC):
         return self.val_dataloader()
 
 
-def nbytes(x: Tensor) -> int:
-    return x.numel() * x.element_size()
-
-
-def some(names: Sequence[str], most: int = 5) -> str:
-    """The first few names, and that there are more."""
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+def pack(
+    lengths: Mapping[str, int],
+    streams: Mapping[str, FeatureSet],
+    points: Sequence[float],
+    *,
+    max_score: float = 1.0,
+    labels: np.ndarray | None = None,
+) -> Videos:
+    """Pack the first `lengths[video]` segments of every video, one tensor a modality; `labels` (n,) are of those."""
+    packed = {
+        m: torch.from_numpy(np.concatenate([s.arrays[v][:t] for v, t in lengths.items()])) for m, s in streams.items()
+    }
+    length, judged = torch.tensor(list(lengths.values())), torch.tensor(points, dtype=torch.float64)
+    start, target, key = length.cumsum(0) - length, (judged / max_score).float(), torch.arange(len(length))
+    packed_labels = None if labels is None else torch.from_numpy(labels)
+    return Videos(list(lengths), packed, start, length, judged, target, key, packed_labels)

@@ -1,4 +1,4 @@
-"""Features of labelled clips: planted, in a file as for scores, or in a folder of plain arrays. No torch here."""
+"""Features of labelled clips: planted ones, from a file as for scores, or from a folder of plain arrays."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -9,19 +9,14 @@ from pamfn.data.highlight_labels import Clips
 from pamfn.data.umt_folders import plain_source, read_plain
 
 
-def clip_feature_name(dataset: str, modality: str, extractor: str) -> str:
-    """What these features are called in a run's `data_files`, wherever they were read from."""
-    return f"features/{dataset}_{modality}_{extractor}"
-
-
 def clip_feature_checksum(data_dir: Path, dataset: str, modality: str, extractor: str) -> str:
-    """Identity of the features; of planted ones, the version of their rule.
+    """Return the checksum of the features; of planted ones, the version of their rule.
 
     Raises InputError when there are none.
     """
     if extractor == planted_clips.EXTRACTOR:
         return planted_clips.VERSION
-    return source_checksum(_found(data_dir, dataset, modality, extractor))
+    return source_checksum(_source(data_dir, dataset, modality, extractor))
 
 
 def read_clip_features(
@@ -29,23 +24,23 @@ def read_clip_features(
     dataset: str,
     modality: str,
     extractor: str,
-    *,
     width: int,
+    *,
     clips: Mapping[str, Clips],
     videos: Collection[str],
 ) -> FeatureSet:
-    """The features of these videos, as far as they are there; `clips` and `width` are what planted ones are made for.
+    """Read the features of these videos as far as they are there; planted ones are made for `clips` and `width`.
 
     Raises InputError when there are none, or their files are damaged.
     """
     if extractor == planted_clips.EXTRACTOR:
         arrays = {v: planted_clips.planted(modality, v, clips[v], width) for v in videos}
         return FeatureSet(arrays, planted_clips.VERSION, Path(extractor))
-    path = _found(data_dir, dataset, modality, extractor)
+    path = _source(data_dir, dataset, modality, extractor)
     return read_plain(path, videos) if "*" in path.name else read_features(path)
 
 
-def _found(data_dir: Path, dataset: str, modality: str, extractor: str) -> Path:
+def _source(data_dir: Path, dataset: str, modality: str, extractor: str) -> Path:
     plain = plain_source(data_dir, dataset, modality, extractor)
     instead = "synthetic ones are made of the labels: features=planted_clips"
     return feature_file(data_dir, dataset, modality, extractor, plain=plain, instead=instead)

@@ -1,4 +1,4 @@
-"""Convert feature files into stores without pickle."""
+"""Conversion of feature files into stores without pickle."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from pamfn.errors import InputError
 
 
 def features(files: list[Path], data_dir: Path, out: Path | None) -> None:
-    """Writes the store of every feature file that has none yet; goes on after a file that cannot be converted.
+    """Write the store of every feature file that has none yet; go on after a file that cannot be converted.
 
-    Without `files`, of all in the data folder and of UMT's folders of plain arrays.
+    Without `files`: of all in the data folder, and of UMT's folders of plain arrays.
 
     Raises:
         InputError: the problems of all files together.
@@ -36,18 +36,18 @@ def features(files: list[Path], data_dir: Path, out: Path | None) -> None:
 
 
 def feature_file(source: Path, store: Path) -> str:
-    """Converts one source if there is need to, and says what it did; InputError when it cannot be converted."""
+    """Convert one source if there is need to, and return what was done; InputError when it cannot be converted."""
     dataset, *modality, extractor = store.stem.split("_") if store.stem.count("_") > 1 else ("", "")
     if source.suffix != ".npy" or not all((dataset, *modality, extractor)):
         raise InputError(f"{source} is not named DATASET_modality_EXTRACTOR.npy: rename it, its name says what it is.")
     if store.exists() and made_of(store, source):
         return f"{store}: up to date"
-    found = read_plain(source) if "*" in source.name else read_features(source)
-    write_store(found, store, extractor=extractor)
+    read = read_plain(source) if "*" in source.name else read_features(source)
+    write_store(read, store, extractor=extractor)
     before, after = source_size(source), store.stat().st_size
-    array = next(iter(found.arrays.values()))
+    array = next(iter(read.arrays.values()))
     return (
-        f"{store}: {len(found.arrays)} videos, {'_'.join(modality)} of {dataset} by {extractor}, "
+        f"{store}: {len(read.arrays)} videos, {'_'.join(modality)} of {dataset} by {extractor}, "
         f"{array.shape[1]} wide {array.dtype}; {size(before)} -> {size(after)} ({after / before - 1:+.0%})"
     )
 
@@ -61,5 +61,5 @@ def made_of(store: Path, source: Path) -> bool:
 
 
 def size(count: int) -> str:
-    """Bytes for people."""
+    """Write a number of bytes for people."""
     return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"

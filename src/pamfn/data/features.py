@@ -1,7 +1,7 @@
-"""Feature files: for every video of a data set, what one extractor says of each of its segments.
+"""Feature files: one extractor's features of every segment of every video of a data set.
 
-Two forms with the same content and the same checksum: the source as released, and the store that
-`python -m pamfn.convert features` makes of it once: a `.safetensors` file, memory-mapped, no pickle. A source is a
+There are two forms with the same content and the same checksum: the source as released, and the store that
+`python -m pamfn.convert features` makes of it once, a memory-mapped `.safetensors` file without pickle. A source is a
 `.npy` file (a pickled dict `video -> array`), or a folder of plain arrays: a path with a `*` for the video's name.
 """
 
@@ -18,22 +18,23 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from pamfn.data.pickles import load_npy_dict
-from pamfn.data.video_names import problem_of_name, shown
+from pamfn.data.video_names import problem_of_name, shown, some
 from pamfn.errors import InputError
 from pamfn.files import regular, whole
 
 STORE_VERSION = "1"
 CONVERT = "python -m pamfn.convert features"
-NAMED_VIDEOS = 5
 METADATA = {"version", "extractor", "names", "source_name", "source_size", "source_checksum", "checksum"}
 CHECKSUM = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """One modality's features: `arrays` maps a video to (t, c), float16 or float32, read-only.
+    """One modality's features.
 
-    `checksum` is that of the source, also when `path` is the store made of it.
+    arrays: {video: (t, c)} float16 or float32, read-only
+    checksum: that of the source, also when `path` is the store made of it
+    path: the file or folder they were read from
     """
 
     arrays: dict[str, np.ndarray]
@@ -41,13 +42,18 @@ class FeatureSet:
     path: Path
 
 
+def feature_name(dataset: str, modality: str, extractor: str) -> str:
+    """Return what these features are called in a run's `data_files`, whichever file they were read from."""
+    return f"features/{dataset}_{modality}_{extractor}"
+
+
 def feature_file(
     data_dir: Path, dataset: str, modality: str, extractor: str, *, plain: Path | None = None, instead: str = ""
 ) -> Path:
-    """The file with these features: the store if there is one, else the `.npy`, else the folder `plain`.
+    """Find the file with these features: the store if there is one, else the `.npy`, else the folder `plain`.
 
-    Raises InputError when there is none of them, which says what there is `instead`, and when the store was made of
-    another source than is there now.
+    Raises InputError when there is none of them (the sentence ends with what can be used `instead`), and when the store
+    was made of another source than is there now.
     """
     npy = data_dir / "features" / f"{dataset}_{modality}_{extractor}.npy"
     store = npy.with_suffix(".safetensors")
@@ -86,7 +92,7 @@ def _refuse_stale(store: Path, source: Path) -> None:
 
 
 def file_checksum(path: Path) -> str:
-    """BLAKE2b of a file's bytes, 32 hexadecimal digits; InputError when it cannot be read."""
+    """Return BLAKE2b of a file's bytes, 32 hexadecimal digits; InputError when it cannot be read."""
     try:
         with regular(path).open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
@@ -95,22 +101,22 @@ def file_checksum(path: Path) -> str:
 
 
 def files_of(source: Path) -> list[Path]:
-    """The files of a source in the order of their names: itself, or those of a folder."""
+    """Return the files of a source in the order of their names: the file itself, or those of a folder."""
     return sorted(source.parent.glob(source.name)) if "*" in source.name else [source]
 
 
 def source_size(source: Path) -> int:
-    """Bytes of a source."""
+    """Return the number of bytes of a source."""
     return sum(file.stat().st_size for file in files_of(source))
 
 
 def source_time(source: Path) -> int:
-    """When a source was last changed, in nanoseconds; a store gets its source's time."""
+    """Return when a source was last changed, in nanoseconds; a store gets its source's time."""
     return max(file.stat().st_mtime_ns for file in files_of(source))
 
 
 def source_checksum(path: Path) -> str:
-    """The checksum of a source, or of the one a store was made of; of a folder it covers names and contents."""
+    """Return the checksum of a source, or of the one a store was made of; a folder's covers names and contents."""
     if path.suffix == ".safetensors":
         return _read_metadata(path)["source_checksum"]
     if "*" not in path.name:
@@ -120,7 +126,7 @@ def source_checksum(path: Path) -> str:
 
 
 def read_features(path: Path) -> FeatureSet:
-    """The features of a `.npy` file or of a store.
+    """Read the features of a `.npy` file or of a store.
 
     Several clips per segment (t, n, c) are averaged over n in float32; float64 becomes float32; anything that is not
     an array of segment features is left as it is, for `problems_of` to name.
@@ -132,7 +138,7 @@ def read_features(path: Path) -> FeatureSet:
 
 
 def segments_of(array: np.ndarray) -> np.ndarray:
-    """A video's features as they are used: read-only (t, c), float16 or float32; others are left as they are."""
+    """Return a video's features as they are used: read-only (t, c), float16 or float32; others unchanged."""
     if array.dtype.kind != "f":
         return array
     with np.errstate(over="ignore"):
@@ -145,16 +151,15 @@ def segments_of(array: np.ndarray) -> np.ndarray:
 
 
 def problems_of(features: FeatureSet, *, modality: str, width: int, videos: Iterable[str]) -> list[str]:
-    """What keeps these videos from being used: one sentence per kind of problem, with the videos it concerns."""
-    found: dict[str, list[str]] = {}
+    """Say what keeps these videos from being used: one sentence per kind of problem, with the videos it concerns."""
+    names_of: dict[str, list[str]] = {}
     wanted = list(videos)
     for video in wanted:
-        kind = _problem(features.arrays.get(video), width, modality)
-        if kind:
-            found.setdefault(kind, []).append(video)
+        if kind := _problem(features.arrays.get(video), width, modality):
+            names_of.setdefault(kind, []).append(video)
     return [
-        f"{features.path}: the {modality} features of {len(names)} of {len(wanted)} videos ({_listed(names)}) {kind}."
-        for kind, names in found.items()
+        f"{features.path}: the {modality} features of {len(names)} of {len(wanted)} videos ({some(names)}) {kind}."
+        for kind, names in names_of.items()
     ]
 
 
@@ -174,26 +179,19 @@ def _problem(array: np.ndarray | None, width: int, modality: str) -> str:
     return ""
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:NAMED_VIDEOS]) + (", ..." if len(names) > NAMED_VIDEOS else "")
-
-
 def write_store(features: FeatureSet, path: Path, *, extractor: str) -> None:
-    """Writes the features of a source as a store: packed segments, offsets, and where they come from.
+    """Write the features of a source as a store: packed segments, offsets, and where they come from.
 
     Raises InputError when the arrays are not all (t, c) of one width and type, or the store cannot be written.
     """
     kinds = {(array.dtype.name, *array.shape[1:]) for array in features.arrays.values()}
     if len(kinds) != 1 or not all(len(kind) == 2 and kind[0] in ("float16", "float32") for kind in kinds):
-        found = ", ".join(" x ".join(map(str, kind)) for kind in sorted(kinds, key=str)) or "nothing"
+        listed = ", ".join(" x ".join(map(str, kind)) for kind in sorted(kinds, key=str)) or "nothing"
         raise InputError(
-            f"{features.path} cannot become a store: needs (t, c) of one width, float16 or float32; found {found}."
+            f"{features.path} cannot become a store: needs (t, c) of one width, float16 or float32; found {listed}."
         )
     arrays = list(features.arrays.values())
-    tensors = {
-        "features": np.concatenate(arrays),
-        "offsets": np.cumsum([0, *map(len, arrays)], dtype=np.int64),
-    }
+    tensors = {"features": np.concatenate(arrays), "offsets": np.cumsum([0, *map(len, arrays)], dtype=np.int64)}
     metadata = {
         "version": STORE_VERSION,
         "extractor": extractor,
@@ -228,9 +226,9 @@ def _read_store(path: Path) -> FeatureSet:
 
 
 def _mapped(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """What a store holds (n, width) and where its videos begin and end (videos + 1), in the file that has them.
+    """Map a store's features (n, width) and the offsets (videos + 1) of its videos into memory.
 
-    `safe_open` has seen that both are within the file.
+    `_read_metadata` went before: `safe_open` has seen that both are within the file.
     """
     with path.open("rb") as file:
         start = 8 + int.from_bytes(file.read(8), "little")

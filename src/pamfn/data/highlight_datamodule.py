@@ -1,39 +1,41 @@
 """The data module for highlight detection on YouTube Highlights: videos whose clips are labelled."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
-import torch
 
 from pamfn.data import planted_clips
 from pamfn.data.bags import Bags
-from pamfn.data.base_datamodule import VideoDataModule, some
+from pamfn.data.base_datamodule import VideoDataModule, pack
 from pamfn.data.batches import ShuffledVideos, Videos
-from pamfn.data.clip_features import clip_feature_name, read_clip_features
-from pamfn.data.features import FeatureSet, file_checksum, files_of, problems_of
+from pamfn.data.clip_features import read_clip_features
+from pamfn.data.features import FeatureSet, file_checksum, files_of
 from pamfn.data.highlight_labels import Clips, read_clips, read_split
+from pamfn.data.video_names import some
 from pamfn.errors import InputError
 
 log = logging.getLogger(__name__)
 
 Ids = dict[str, list[str]]
-"""{"train", "test", and with bags "others": ids of the videos}."""
+"""{part: ids of its videos}, the parts being "train", "test", and with bags "others"."""
 
 
 class YouTubeHighlightsDataModule(VideoDataModule):
-    """The videos of one topic; a segment is an annotated clip, its label 1 if it is a highlight.
+    """Data module of the videos of one topic; a segment is an annotated clip, its label 1 if it is a highlight.
 
-    Ids that are not annotated, or have no features in one of the modalities, are left out and listed in `left_out`;
-    what a video has of features and labels is cut to the shortest. `grid` {video: (n, 2)}: start and end of the clips,
-    in `grid_unit` {video: "seconds" or "frames"}.
+    Videos that are not annotated, or have no features in one of the modalities, are left out and listed in `left_out`;
+    features and labels of a video are cut to the shortest.
+
+    grid: {video: (n, 2)} start and end of its clips
+    grid_unit: {video: "seconds" or "frames"}
 
     Args:
         name, dataset, features, batch_size, holdout, min_segments: see `VideoDataModule`.
         topic: dog, gymnastics, parkour, skating, skiing or surfing.
         annotations, split: files under `data_dir` (`read_clips`, `read_split`). UMT's "val" videos are the test set.
-        bags: train on bags of so many clips, of this topic's and of the other topics' training videos (`Bags`).
+        bags: number of clips in a bag, to train on bags of this topic's and the other topics' videos (`Bags`).
 
     Raises:
         InputError: with every problem of the annotations and feature files, on `setup`.
@@ -68,49 +70,65 @@ class YouTubeHighlightsDataModule(VideoDataModule):
             seed=seed,
         )
         counts = {"batch_size": batch_size, "bags": 1 if bags is None else bags}
-        wrong = [f"data.{name}: a whole number above 0, not {n!r}." for name, n in counts.items() if not is_count(n)]
+        wrong = [k for k, count in counts.items() if type(count) is not int or count < 1]
         if wrong:
-            raise InputError(wrong)
-        made = [m for m, spec in self.features.items() if spec["extractor"] == planted_clips.EXTRACTOR]
-        if 0 < len(made) < len(self.features):
-            real = [m for m in self.features if m not in made]
+            raise InputError(f"data.{k}: a whole number above 0, not {counts[k]!r}." for k in wrong)
+        planted = [m for m, spec in self.features.items() if spec["extractor"] == planted_clips.EXTRACTOR]
+        if 0 < len(planted) < len(self.features):
+            real = [m for m in self.features if m not in planted]
             raise InputError(
-                f"features: {', '.join(made)} planted and {', '.join(real)} real cannot be mixed in one run: choose "
+                f"features: {', '.join(planted)} planted and {', '.join(real)} real cannot be mixed in one run: choose "
                 "features=planted_clips or real ones for all."
             )
         self.topic, self.annotations, self.split, self.bags = topic, annotations, split, bags
-        self.planted = bool(made)
-        self.others: Videos | None = None  # of the other topics, for bags
+        self.planted = bool(planted)
+        self.others: Videos | None = None  # training videos of the other topics, for bags
         self.grid: dict[str, np.ndarray] = {}
         self.grid_unit: dict[str, str] = {}
 
     @property
     def source(self) -> Literal["real", "synthetic"]:
-        """Synthetic when the features are planted; the labels are real either way."""
+        """Whether the features are real or planted; the labels are real either way."""
         return "synthetic" if self.planted else "real"
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads and checks everything, once."""
+        """Read and check everything, once."""
         if self.splits:
             return
         problems: list[str] = []
         clips, ids = self.read_annotations()
         file = self.data_dir / self.annotations
         ids, lost = self.kept(ids, {"annotations": (f"not in {file}", clips)}, problems)
-        # before videos without features go: what is held out is the same for any modalities
-        self.candidates = {v: highlights_of(clips[v]) for v in ids["train"]}
-        streams = self.streams(ids, clips, problems)
+        # before videos without features go: the same videos are held out whatever the modalities are
+        self.candidates = {v: float(clips[v].labels.mean(dtype=np.float64)) for v in ids["train"]}
+        videos = list(dict.fromkeys(v for names in ids.values() for v in names))
+
+        def read(dataset: str, modality: str, extractor: str) -> FeatureSet:
+            width = int(self.features[modality]["width"])
+            return read_clip_features(self.data_dir, dataset, modality, extractor, width, clips=clips, videos=videos)
+
+        streams = self.read_streams(read, videos, problems, missing_allowed=True)
         ids, listed = self.kept(ids, {m: (absent_from(m, s), s.arrays) for m, s in streams.items()}, problems)
-        cut = self.check(ids, clips, streams, problems)
+        malformed = {v for s in streams.values() for v, array in s.arrays.items() if array.ndim != 2 or not len(array)}
+        read_ids = [v for names in ids.values() for v in names if v not in malformed]
+        lengths = {v: [*(len(s.arrays[v]) for s in streams.values()), len(clips[v].labels)] for v in read_ids}
+        cut = self.check_lengths(lengths, ", ".join([*streams, "labels"]), problems)
         if problems:
             raise InputError(problems)
         self.left_out = {"not_annotated": lost.get("annotations", {}), "no_features": listed, "truncated": cut}
-        packed = {part: self.pack(names, clips, streams) for part, names in ids.items()}
+        packed = {}
+        for part, names in ids.items():
+            cuts = {v: min(lengths[v]) for v in names}
+            labels = [clips[v].labels[:t] for v, t in cuts.items()]
+            shares = [float(y.mean(dtype=np.float64)) for y in labels]
+            packed[part] = pack(cuts, streams, shares, labels=np.concatenate(labels))
+            self.grid |= {v: clips[v].grid[:t] for v, t in cuts.items()}
+            self.grid_unit |= {v: clips[v].unit for v in names}
         self.others = packed.pop("others", None)
         self.divide(packed)
 
     def read_annotations(self) -> tuple[dict[str, Clips], Ids]:
-        """All annotated videos, and the ids that the split asks for."""
+        """Read all annotated videos, and the ids that the split asks for."""
         problems: list[str] = []
         read: list[Any] = []
         for file, reader in ((self.annotations, read_clips), (self.split, read_split)):
@@ -140,65 +158,25 @@ class YouTubeHighlightsDataModule(VideoDataModule):
     def kept(
         self, ids: Ids, there: Mapping[str, tuple[str, Collection[str]]], problems: list[str]
     ) -> tuple[Ids, dict[str, Any]]:
-        """The videos that are in all places, and {place: {part: the others}}.
+        """Return the videos that are in all places, and {place: {part: the videos that are not there}}.
 
-        `there` {place: (what to say of those that are not there, those that are)}. It is a problem when less than half
-        of a part is left.
+        `there`: {place: (what to say of the videos that are not there, those that are)}. It is a problem when less
+        than half of a part is left.
         """
         kept = {p: [v for v in names if all(v in have for _, have in there.values())] for p, names in ids.items()}
         listed: dict[str, Any] = {}
         for part, names in ids.items():
-            told = []
+            reasons = []
             for name, (why, have) in there.items():
                 absent = [v for v in names if v not in have]
                 if absent:
                     listed.setdefault(name, {})[part] = {"count": len(absent), "videos": absent}
-                    told.append(f"{len(absent)} of {len(names)} videos of {part} are {why}: {some(absent)}")
+                    reasons.append(f"{len(absent)} of {len(names)} videos of {part} are {why}: {some(absent)}")
             if 2 * len(kept[part]) < len(names):
-                problems.append(f"{self.task}: {'; '.join(told)}. No more than half of them may be left out.")
-            elif told:
-                log.info("%s: %s; left out", self.task, "; ".join(told))
+                problems.append(f"{self.task}: {'; '.join(reasons)}. No more than half of them may be left out.")
+            elif reasons:
+                log.info("%s: %s; left out", self.task, "; ".join(reasons))
         return kept, listed
-
-    def streams(self, ids: Ids, clips: Mapping[str, Clips], problems: list[str]) -> dict[str, FeatureSet]:
-        """Features of every modality, of these videos where they are there; checked."""
-        videos = list(dict.fromkeys(v for names in ids.values() for v in names))
-        streams: dict[str, FeatureSet] = {}
-        for modality, spec in self.features.items():
-            name, width = (self.dataset, modality, str(spec["extractor"])), int(spec["width"])
-            try:
-                found = read_clip_features(self.data_dir, *name, width=width, clips=clips, videos=videos)
-            except InputError as error:
-                problems += error.problems
-                continue
-            read = [v for v in videos if v in found.arrays]
-            problems += problems_of(found, modality=modality, width=width, videos=read)
-            streams[modality] = found
-            self.checksums[clip_feature_name(*name)] = found.checksum
-        return streams
-
-    def check(
-        self, ids: Ids, clips: Mapping[str, Clips], streams: Mapping[str, FeatureSet], problems: list[str]
-    ) -> dict[str, int]:
-        """Features and labels of a video must agree on its number of clips, but for a few; how many are cut."""
-        told = {v for s in streams.values() for v, array in s.arrays.items() if array.ndim != 2 or not len(array)}
-        names = [v for part in ids.values() for v in part if v not in told]
-        lengths = {v: [*(len(s.arrays[v]) for s in streams.values()), len(clips[v].labels)] for v in names}
-        return self.check_lengths(lengths, ", ".join([*streams, "labels"]), problems)
-
-    def pack(self, names: Sequence[str], clips: Mapping[str, Clips], streams: Mapping[str, FeatureSet]) -> Videos:
-        """One packed tensor a modality, one of the labels."""
-        length = [min(len(clips[v].labels), *(len(s.arrays[v]) for s in streams.values())) for v in names]
-        kept = list(zip(names, length, strict=True))
-        packed = {m: torch.from_numpy(np.concatenate([s.arrays[v][:t] for v, t in kept])) for m, s in streams.items()}
-        labels = [clips[v].labels[:t] for v, t in kept]
-        self.grid |= {v: clips[v].grid[:t] for v, t in kept}
-        self.grid_unit |= {v: clips[v].unit for v in names}
-        share = torch.tensor([float(y.mean(dtype=np.float64)) for y in labels], dtype=torch.float64)
-        segments, key = torch.tensor(length), torch.arange(len(names))
-        start = segments.cumsum(0) - segments
-        every = torch.from_numpy(np.concatenate(labels))
-        return Videos(list(names), packed, start, segments, share, share.float(), key, every)
 
     def changed(self, how: Callable[[Videos], Videos]) -> Self:
         other = super().changed(how)
@@ -217,31 +195,20 @@ class YouTubeHighlightsDataModule(VideoDataModule):
         return Bags(train, self.others, rows=self.bags, batch_size=self.batch_size, seed=self.seed)
 
     def described(self) -> dict[str, dict[str, Any]]:
-        """Label statistics by split, ready for JSON: videos, clips, share of positive ones, clips of a video."""
-        return {split: statistics(videos) for split, videos in self.splits.items()}
-
-
-def is_count(value: Any) -> bool:
-    return type(value) is int and value > 0
-
-
-def highlights_of(video: Clips) -> float:
-    """The share of a video's clips that are highlights."""
-    return float(video.labels.mean(dtype=np.float64))
+        """Return label statistics by split, ready for JSON: videos, clips, share of positive ones, clips of a video."""
+        described = {}
+        for split, videos in self.splits.items():
+            clips = videos.length.tolist()
+            described[split] = {
+                "videos": len(videos),
+                "clips": sum(clips),
+                "positive": float((videos.points * videos.length).sum()) / sum(clips),
+                "clips_per_video": {"min": min(clips), "median": float(np.median(clips)), "max": max(clips)},
+            }
+        return described
 
 
 def absent_from(modality: str, stream: FeatureSet) -> str:
-    """What to say of videos that have no such features: where they were looked for, how many others are there."""
+    """Return what to say of videos without these features: where they were looked for, how many others are there."""
     files = files_of(stream.path) if "*" in stream.path.name else stream.arrays
     return f"without {modality} features in {stream.path} (which has those of {len(files)})"
-
-
-def statistics(videos: Videos) -> dict[str, Any]:
-    """Numbers of videos and clips, and the share of positive clips among all."""
-    clips = videos.length.tolist()
-    return {
-        "videos": len(videos),
-        "clips": sum(clips),
-        "positive": float((videos.points * videos.length).sum()) / sum(clips),
-        "clips_per_video": {"min": min(clips), "median": float(np.median(clips)), "max": max(clips)},
-    }

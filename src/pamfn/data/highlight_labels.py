@@ -1,4 +1,4 @@
-"""Annotations of highlight detection: which clips of a video are highlights, and which videos are for what."""
+"""Label files of highlight detection: which clips of a video are highlights, and which videos are in which split."""
 
 import json
 from collections import Counter
@@ -16,18 +16,20 @@ from pamfn.errors import InputError
 from pamfn.files import few, regular
 
 SPLITS = {"train": "train", "test": "val"}
-"""Ours, and UMT's name of it: its "val" is what it tests on."""
+"""{our name: UMT's}; UMT tests on its "val" videos."""
 MOST_FRAMES = 1e12
-"""No frame is this late; a number of JSON may be too large for any float."""
+"""No frame is this late, and a number in JSON may be too large for any float."""
 MOST_BYTES = 2**26
 
 
 @dataclass(frozen=True)
 class Clips:
-    """The clips of one video.
+    """The n clips of one video.
 
-    `labels` (n,) float32: 1 for a highlight, 0 for none. `grid` (n, 2): start and end, in seconds, or in frames where
-    the frame rate is not known; `unit` says which.
+    topic: the domain of the video, such as "dog"
+    labels: (n,) float32, 1 for a highlight, else 0
+    grid: (n, 2) start and end, in `unit`
+    unit: seconds, or frames where the frame rate is not known
     """
 
     topic: str
@@ -37,11 +39,11 @@ class Clips:
 
 
 def read_clips(path: Path) -> dict[str, Clips]:
-    """The annotated videos of YouTube Highlights by their ids.
+    """Read the annotated videos of YouTube Highlights, by their ids.
 
-    Reads UMT's file (a video is named by its id) and the original authors' annotations in one file (`topic/id`): for
-    every video `domain`, `clip` [[first frame, last frame], ...], `match` [-1, 0 or 1, ...] and perhaps `fps`. A clip
-    is a highlight when its match is above 0: borderline clips count as none, as in UMT.
+    The file is UMT's (a video is named by its id), or has the original authors' annotations in one file (`topic/id`):
+    for every video `domain`, `clip` [[first frame, last frame], ...], `match` [-1, 0 or 1, ...] and perhaps `fps`. A
+    clip is a highlight when its match is above 0: borderline clips count as none, as in UMT.
 
     Raises InputError with every problem of the file.
     """
@@ -65,7 +67,8 @@ def read_clips(path: Path) -> dict[str, Clips]:
                 grid=np.array(entry["clip"], dtype=np.float64) / (fps or 1),
                 unit="seconds" if fps else "frames",
             )
-    _refuse(path, problems)
+    if problems:
+        raise InputError(few(path, problems))
     return clips
 
 
@@ -95,7 +98,7 @@ def _number(value: Any) -> bool:
 
 
 def read_split(path: Path) -> dict[str, dict[str, list[str]]]:
-    """Ids of the videos by topic and split: {topic: {"train": [...], "test": [...]}}.
+    """Read the ids of the videos by topic and split: {topic: {"train": [...], "test": [...]}}.
 
     The file is UMT's lists (`datasets/utils/static.py` of its code) as JSON: {topic: {"train": [...], "val": [...]}}.
 
@@ -107,11 +110,11 @@ def read_split(path: Path) -> dict[str, dict[str, list[str]]]:
         if problem := problem_of_name(topic):
             problems.append(f"{path}: the topic '{shown(topic)}' {problem}.")
             continue
-        found = {ours: lists.get(name) for ours, name in SPLITS.items()} if isinstance(lists, dict) else {}
-        if not found or not all(isinstance(names, list) and names for names in found.values()):
+        splits = {ours: lists.get(name) for ours, name in SPLITS.items()} if isinstance(lists, dict) else {}
+        if not splits or not all(isinstance(names, list) and names for names in splits.values()):
             problems.append(f"{path}: topic {topic} needs two lists of videos, {' and '.join(SPLITS.values())}.")
             continue
-        ids = [video for names in found.values() for video in names or []]
+        ids = [video for names in splits.values() for video in names or []]
         if not all(isinstance(video, str) for video in ids):
             problems.append(f"{path}: topic {topic} has a video that is not named by text.")
         elif odd := [(video, problem) for video in ids if (problem := problem_of_name(video))]:
@@ -120,7 +123,7 @@ def read_split(path: Path) -> dict[str, dict[str, list[str]]]:
             twice = sorted(video for video, count in Counter(ids).items() if count > 1)
             problems.append(f"{path}: topic {topic} has videos more than once: {', '.join(twice[:5])}.")
         else:
-            topics[topic] = {ours: list(names or []) for ours, names in found.items()}
+            topics[topic] = {ours: list(names or []) for ours, names in splits.items()}
     topics_of: dict[str, list[str]] = {}
     for topic, lists in topics.items():
         for video in (*lists["train"], *lists["test"]):
@@ -131,7 +134,8 @@ def read_split(path: Path) -> dict[str, dict[str, list[str]]]:
         for video, of in topics_of.items()
         if len(of) > 1
     ]
-    _refuse(path, problems)
+    if problems:
+        raise InputError(few(path, problems))
     return topics
 
 
@@ -153,14 +157,9 @@ def _mapping(path: Path, what: str) -> Mapping[str, Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; of a name that is there twice, JSON would keep the last."""
+    """Build an object of JSON, and refuse a name that is there twice: JSON would keep the last."""
     content = dict(pairs)
     if len(content) < len(pairs):
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise ValueError(f"'{shown(twice)}' is there twice")
     return content
-
-
-def _refuse(path: Path, problems: list[str]) -> None:
-    if problems:
-        raise InputError(few(path, problems))

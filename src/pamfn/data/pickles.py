@@ -1,8 +1,7 @@
-"""Pickled files read without running what is in them.
+"""Read pickled feature files without running what is in them.
 
-A pickle is a program that may call anything. That of a feature file is carried out here, by the few instructions that
-arrays need, and nothing it names is ever looked up: numpy's constructors are replaced by stand-ins that check and copy
-bytes. Classes of a saved network are replaced by an object that only holds attributes.
+A pickle is a program that may call anything. It is carried out here by the few instructions that arrays need, and
+nothing it names is ever looked up: stand-ins that check and copy bytes replace numpy's constructors.
 """
 
 import copyreg
@@ -12,7 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from reprlib import repr as short
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,25 +19,19 @@ from pamfn.data.video_names import problem_of_name, shown
 from pamfn.errors import InputError
 from pamfn.files import Bounded, few, regular
 
-if TYPE_CHECKING:
-    import torch
-
 PLAIN_DTYPE = re.compile(r"[biufcSU][0-9]{1,9}")
-NETWORK_MODULES = re.compile(r"torch\.nn\.modules\.|(models?|networks?|__main__)\.")
 MOST_INSTRUCTIONS = 500_000
-"""Of a pickle: a video takes about thirty."""
+"""Instructions of a pickle; a video takes about thirty."""
 LONGEST_TUPLE = 64
-"""An array has as many dimensions at most."""
+"""Things in a tuple; an array has no more dimensions."""
 DEEPEST_TUPLE = 4
-"""A type's state holds its unit's name and step, in a tuple in a tuple."""
-MOST_WALKED = 10_000
-"""Of the things in a tuple of a network's pickle, and in the tuples in it."""
+"""Tuples in tuples; a type's state holds its unit's name and step in a tuple in a tuple."""
 MOST_SHARED = 8
-"""Bytes of arrays for a byte of the file: one array may have many names, but not so many that they fill the memory."""
+"""Bytes of arrays for a byte of the file: an array may have many names, but not so many that they fill the memory."""
 
 
 def load_npy_dict(path: Path) -> dict[str, np.ndarray]:
-    """The dict `video -> array` of a `.npy` file made by `np.save(file, dict)`; arrays are read-only, of any shape.
+    """Read the dict `video -> array` of a `.npy` file made by `np.save(file, dict)`; its arrays become read-only.
 
     Raises InputError when the file is not such a file, or names anything that rebuilding arrays does not need.
     """
@@ -62,7 +55,7 @@ def load_npy_dict(path: Path) -> dict[str, np.ndarray]:
 
 
 def npy_header(file: Bounded) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of a `.npy` file, which is then read up to its values; ValueError when it has no such header."""
+    """Read shape and type of a `.npy` file, up to its values; ValueError when it has no such header."""
     version: Any = file  # numpy asks for no more than `read`
     read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     major = np.lib.format.read_magic(version)[0]
@@ -101,8 +94,8 @@ def _named_arrays(path: Path, content: object, size: int) -> dict[str, np.ndarra
         elif video in arrays:
             problems.append(f"{path}: the video {video} is there twice, as text and as a number.")
         elif not isinstance(value, _Array) or not isinstance(value.value, np.ndarray):
-            found = "an array of Python objects" if isinstance(value, _Array) else f"a {type(value).__name__}"
-            problems.append(f"{path}: video {video} is {found}: expected an array of numbers (t, c).")
+            kind = "an array of Python objects" if isinstance(value, _Array) else f"a {type(value).__name__}"
+            problems.append(f"{path}: video {video} is {kind}: expected an array of numbers (t, c).")
         else:
             arrays[video] = value.value
     if problems:
@@ -167,317 +160,180 @@ def _from_buffer(
     return made
 
 
-class _Copies:
-    """The stand-ins that copy what they are given: every byte of the file once as text, and once as a value."""
-
-    def __init__(self, size: int) -> None:
-        self.left = 2 * size
-
-    def _count(self, length: int) -> None:
-        self.left -= length
-        if self.left < 0:
-            raise ValueError("the same bytes are used again and again")
-
-    def scalar(self, dtype: _Dtype, raw: bytes) -> object:
-        self._count(len(raw))
-        return _array(raw, dtype, (1,), "C")[0].item()
-
-    def encode(self, text: str, encoding: str) -> bytes:
-        if encoding != "latin1":
-            raise ValueError(f"bytes written as {short(encoding)}")
-        self._count(len(text))
-        return text.encode("latin1")
-
-
-def _stand_ins(size: int) -> dict[str, Callable[..., object] | None]:
-    copies = _Copies(size)
-    calls: dict[str, Callable[..., object] | None] = {
-        "numpy.ndarray": None,
-        "numpy.dtype": _Dtype,
-        "_codecs.encode": copies.encode,
-        "builtins.bytes": lambda: b"",
-        "__builtin__.bytes": lambda: b"",
-    }
-    for core in ("numpy.core", "numpy._core"):
-        calls[f"{core}.multiarray._reconstruct"] = lambda subtype, shape, code: _Array()
-        calls[f"{core}.multiarray.scalar"] = copies.scalar
-        calls[f"{core}.numeric._frombuffer"] = _from_buffer
-    return calls
-
-
 class _Machine:
-    """Carries out a pickle of arrays: the instructions below, and no others.
+    """Carries out a pickle of arrays: the instructions in `run` and `result`, and no others.
 
-    Nothing is hashed but text and small numbers, and nothing is walked through: lists and dicts may hold whatever they
+    Only text and small numbers are hashed, and nothing is walked through: lists and dicts may hold whatever they
     like, tuples are short and not deep.
     """
 
     def __init__(self, path: Path, size: int) -> None:
-        self._path = path
-        self._stand_ins = _stand_ins(size)
-        self._stack: list[Any] = []
-        self._marks: list[int] = []
-        self._memo: dict[int, Any] = {}
-        self._depths: dict[int, int] = {}  # of tuples, by their ids
+        self.path = path
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
+        self.depths: dict[int, int] = {}  # of tuples, by their ids
+        self.uncopied = 2 * size  # bytes: the file's once as text, and once as values
+        self.stand_ins: dict[str, Callable[..., object] | None] = {
+            "numpy.ndarray": None,
+            "numpy.dtype": _Dtype,
+            "_codecs.encode": self.encode,
+            "builtins.bytes": lambda: b"",
+            "__builtin__.bytes": lambda: b"",
+        }
+        for core in ("numpy.core", "numpy._core"):
+            self.stand_ins[f"{core}.multiarray._reconstruct"] = lambda subtype, shape, code: _Array()
+            self.stand_ins[f"{core}.multiarray.scalar"] = self.scalar
+            self.stand_ins[f"{core}.numeric._frombuffer"] = _from_buffer
 
     def run(self, file: Any) -> object:
-        """What the pickle leaves; raises whatever a damaged one may raise, InputError for a name that is refused."""
+        """Return what the pickle leaves.
+
+        Raises InputError for a name that is refused, and whatever a damaged pickle may raise.
+        """
+        argument: Any
         for count, (instruction, argument, _) in enumerate(pickletools.genops(file)):
             if count == MOST_INSTRUCTIONS:
                 raise ValueError(f"more than {MOST_INSTRUCTIONS} instructions")
-            if instruction.name not in INSTRUCTIONS:
-                raise ValueError(f"the instruction {instruction.name}, which no array needs")
-            INSTRUCTIONS[instruction.name](self, argument)
-        return self._stack.pop()
+            match instruction.name:
+                case "PROTO" | "FRAME" | "STOP":
+                    pass  # `genops` sees to these
+                case "MARK":
+                    self.marks.append(len(self.stack))
+                case "PUT" | "BINPUT" | "LONG_BINPUT":
+                    self.memo[argument] = self.stack[-1]
+                case name:
+                    self.stack.append(self.result(name, argument, self.operands(instruction)))
+        return self.stack.pop()
 
-    def marked(self) -> list[Any]:
-        """What was put on the stack since the last mark, taken off it."""
-        return self.taken(len(self._stack) - self._marks.pop())
-
-    def taken(self, count: int) -> list[Any]:
-        """The last things on the stack, taken off it."""
-        start = len(self._stack) - count
-        if start < 0 or count < 0:
+    def operands(self, instruction: pickletools.OpcodeInfo) -> list[Any]:
+        """Take an instruction's operands off the stack."""
+        before = instruction.stack_before
+        if pickletools.markobject in before:
+            start = self.marks.pop() - before.index(pickletools.markobject)
+        else:
+            start = len(self.stack) - len(before)
+        if not 0 <= start <= len(self.stack):
             raise ValueError("an instruction without what it is about")
-        items = self._stack[start:]
-        del self._stack[start:]
-        return items
+        taken = self.stack[start:]
+        del self.stack[start:]
+        return taken
 
-    def mark(self) -> None:
-        self._marks.append(len(self._stack))
+    def result(self, instruction: str, argument: Any, operands: list[Any]) -> object:
+        """Return what an instruction puts on the stack."""
+        match instruction:
+            case "NONE":
+                return None
+            case "NEWTRUE" | "NEWFALSE":
+                return instruction == "NEWTRUE"
+            case "INT" | "BININT" | "BININT1" | "BININT2" | "LONG" | "LONG1" | "LONG4":
+                if argument.bit_length() > 64:
+                    raise ValueError(f"a whole number of {argument.bit_length()} bits")
+                return argument
+            case "FLOAT" | "BINFLOAT" | "UNICODE" | "SHORT_BINUNICODE" | "BINUNICODE" | "BINUNICODE8":
+                return argument
+            case "SHORT_BINBYTES" | "BINBYTES" | "BINBYTES8" | "BYTEARRAY8":
+                return argument
+            case "STRING" | "SHORT_BINSTRING" | "BINSTRING":  # of Python 2, where bytes were written as text
+                return argument.encode("latin1").decode("ascii")
+            case "EMPTY_TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3" | "TUPLE":
+                return self.short_tuple(operands)
+            case "EMPTY_LIST" | "LIST":
+                return operands
+            case "APPEND" | "APPENDS":
+                return self.extended(*operands)
+            case "EMPTY_DICT" | "DICT":
+                return self.filled({}, *operands)
+            case "SETITEM" | "SETITEMS":
+                return self.filled(*operands)
+            case "MEMOIZE":
+                self.memo[len(self.memo)] = operands[0]
+                return operands[0]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                return self.memo[argument]
+            case "GLOBAL":
+                return self.stand_in(*argument.split(" ", 1))
+            case "STACK_GLOBAL":
+                return self.stand_in(*operands)
+            case "INST":
+                self.stand_in(*argument.split(" ", 1))
+                raise ValueError("an instance of a class")
+            case "EXT1" | "EXT2" | "EXT4":
+                registered: dict[int, tuple[str, str]] = copyreg._inverted_registry  # type: ignore[attr-defined]
+                if argument not in registered:
+                    raise ValueError(f"unregistered extension code {argument}")
+                return self.stand_in(*registered[argument])
+            case "REDUCE":
+                function, arguments = operands
+                if type(arguments) is not tuple or not callable(function):
+                    raise ValueError("a call of what is no function")
+                return function(*arguments)
+            case "BUILD":
+                changed, state = operands
+                if not isinstance(changed, _Dtype | _Array) or type(state) is not tuple:
+                    raise ValueError("a pickle that alters other things than arrays")
+                changed.__setstate__(state)
+                return changed
+        raise ValueError(f"the instruction {instruction}, which no array needs")
 
-    def push(self, value: Any) -> None:
-        if isinstance(value, int) and value.bit_length() > 64:
-            raise ValueError(f"a whole number of {value.bit_length()} bits")
-        self._stack.append(value)
-
-    def push_old_text(self, text: str) -> None:
-        """Text of Python 2, which may have been bytes."""
-        self._stack.append(text.encode("latin1").decode("ascii"))
-
-    def push_tuple(self, items: list[Any]) -> None:
+    def short_tuple(self, items: list[Any]) -> tuple[Any, ...]:
         if len(items) > LONGEST_TUPLE:
             raise ValueError(f"a tuple of {len(items)}")
         made = tuple(items)
-        depth = 1 + max((self._depths.get(id(item), 0) for item in items if type(item) is tuple), default=0)
+        depth = 1 + max((self.depths.get(id(item), 0) for item in items if type(item) is tuple), default=0)
         if depth > DEEPEST_TUPLE:
             raise ValueError(f"tuples in tuples, {depth} deep")
-        self._depths[id(made)] = depth
-        self._stack.append(made)
+        self.depths[id(made)] = depth
+        return made
 
-    def remember(self, place: int | None) -> None:
-        self._memo[len(self._memo) if place is None else place] = self._stack[-1]
+    def extended(self, items: Any, *added: Any) -> list[Any]:
+        """Add to a list."""
+        if type(items) is not list:
+            raise ValueError(f"items of a {type(items).__name__}")
+        items.extend(added)
+        return items
 
-    def recall(self, place: int) -> None:
-        self._stack.append(self._memo[place])
-
-    def extend(self, items: list[Any]) -> None:
-        """Adds to the list on the stack."""
-        if type(self._stack[-1]) is not list:
-            raise ValueError(f"items of a {type(self._stack[-1]).__name__}")
-        self._stack[-1].extend(items)
-
-    def push_dict(self, items: list[Any]) -> None:
-        self._stack.append({})
-        self.fill(items)
-
-    def fill(self, items: list[Any]) -> None:
-        """Adds names and values, in turn, to the dict on the stack."""
-        filled = self._stack[-1]
-        if type(filled) is not dict:
-            raise ValueError(f"values by name of a {type(filled).__name__}")
-        for key, value in zip(items[::2], items[1::2], strict=True):
+    def filled(self, values: Any, *added: Any) -> dict[str | int, Any]:
+        """Add keys and values, in turn, to a dict."""
+        if type(values) is not dict:
+            raise ValueError(f"values by name of a {type(values).__name__}")
+        for key, value in zip(added[::2], added[1::2], strict=True):
             if type(key) not in (str, int):  # before it is hashed, which may crash or never end
                 raise InputError(
-                    f"{self._path}: the video name {short(key)} is a {type(key).__name__}: expected text or a whole "
+                    f"{self.path}: the video name {short(key)} is a {type(key).__name__}: expected text or a whole "
                     "number."
                 )
-            if key in filled:
+            if key in values:
                 raise ValueError(f"{short(key)} is there twice")
-            filled[key] = value
+            values[key] = value
+        return values
 
-    def look_up(self, module: str, name: str) -> None:
+    def stand_in(self, module: str, name: str) -> Callable[..., object] | None:
+        """Return what replaces a function or class.
+
+        Raises InputError for a name that arrays do not need.
+        """
         full_name = f"{module}.{name}"
-        if full_name not in self._stand_ins:
+        if full_name not in self.stand_ins:
             raise InputError(
-                f"{self._path} is refused: it tries to load {shown(full_name)}, and a feature file needs arrays only. "
+                f"{self.path} is refused: it tries to load {shown(full_name)}, and a feature file needs arrays only. "
                 "Nothing of it was run; do not open it with other tools."
             )
-        self._stack.append(self._stand_ins[full_name])
+        return self.stand_ins[full_name]
 
-    def look_up_extension(self, code: int) -> None:
-        if code not in copyreg._inverted_registry:  # type: ignore[attr-defined]
-            raise ValueError(f"unregistered extension code {code}")
-        self.look_up(*copyreg._inverted_registry[code])  # type: ignore[attr-defined]
+    def scalar(self, dtype: _Dtype, raw: bytes) -> object:
+        """Stand in for numpy's constructor of a single value."""
+        self.count_copied(len(raw))
+        return _array(raw, dtype, (1,), "C")[0].item()
 
-    def make_instance(self, full_name: str) -> None:
-        self.look_up(*full_name.split(" ", 1))
-        raise ValueError("an instance of a class")
+    def encode(self, text: str, encoding: str) -> bytes:
+        """Stand in for `codecs.encode`, by which old protocols write bytes as text."""
+        if encoding != "latin1":
+            raise ValueError(f"bytes written as {short(encoding)}")
+        self.count_copied(len(text))
+        return text.encode("latin1")
 
-    def call(self, function: object, arguments: object) -> None:
-        if type(arguments) is not tuple or not callable(function):
-            raise ValueError("a call of what is no function")
-        self._stack.append(function(*arguments))
-
-    def set_state(self, state: object) -> None:
-        changed = self._stack[-1]
-        if not isinstance(changed, _Dtype | _Array) or type(state) is not tuple:
-            raise ValueError("a pickle that alters other things than arrays")
-        changed.__setstate__(state)
-
-
-INSTRUCTIONS: dict[str, Callable[[_Machine, Any], None]] = {
-    "MARK": lambda machine, _: machine.mark(),
-    "NONE": lambda machine, _: machine.push(None),
-    "NEWTRUE": lambda machine, _: machine.push(True),
-    "NEWFALSE": lambda machine, _: machine.push(False),
-    "EMPTY_TUPLE": lambda machine, _: machine.push(()),
-    "TUPLE1": lambda machine, _: machine.push_tuple(machine.taken(1)),
-    "TUPLE2": lambda machine, _: machine.push_tuple(machine.taken(2)),
-    "TUPLE3": lambda machine, _: machine.push_tuple(machine.taken(3)),
-    "TUPLE": lambda machine, _: machine.push_tuple(machine.marked()),
-    "EMPTY_LIST": lambda machine, _: machine.push([]),
-    "LIST": lambda machine, _: machine.push(machine.marked()),
-    "APPEND": lambda machine, _: machine.extend(machine.taken(1)),
-    "APPENDS": lambda machine, _: machine.extend(machine.marked()),
-    "EMPTY_DICT": lambda machine, _: machine.push({}),
-    "DICT": lambda machine, _: machine.push_dict(machine.marked()),
-    "SETITEM": lambda machine, _: machine.fill(machine.taken(2)),
-    "SETITEMS": lambda machine, _: machine.fill(machine.marked()),
-    "MEMOIZE": _Machine.remember,
-    "GLOBAL": lambda machine, full_name: machine.look_up(*full_name.split(" ", 1)),
-    "STACK_GLOBAL": lambda machine, _: machine.look_up(*machine.taken(2)),
-    "INST": _Machine.make_instance,
-    "REDUCE": lambda machine, _: machine.call(*machine.taken(2)),
-    "BUILD": lambda machine, _: machine.set_state(*machine.taken(1)),
-    **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda machine, _: None),
-    **dict.fromkeys(("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"), _Machine.push),
-    **dict.fromkeys(("FLOAT", "BINFLOAT"), _Machine.push),
-    **dict.fromkeys(("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"), _Machine.push),
-    **dict.fromkeys(("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"), _Machine.push),
-    **dict.fromkeys(("STRING", "SHORT_BINSTRING", "BINSTRING"), _Machine.push_old_text),
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Machine.remember),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.recall),
-    **dict.fromkeys(("EXT1", "EXT2", "EXT4"), _Machine.look_up_extension),
-}
-"""What each instruction does, given its argument; `genops` sees to protocol, frames and the end."""
-
-
-class _Network:
-    """Stands in for every class of a saved network: holds what was stored, runs nothing."""
-
-
-def load_module_state(path: Path) -> dict[str, "torch.Tensor"]:
-    """The tensors of a saved network by their state-dict names, on the CPU.
-
-    Reads a `.safetensors` file, or a `.pth` file of `torch.save` that holds a state dict or the whole network, as the
-    authors' released branches do; no code of the network's classes is needed or run.
-
-    Raises InputError when the file is none of these, or names anything that a network's tensors do not need.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        regular(path)
-        return load_file(path) if path.suffix == ".safetensors" else _flat_state(path, _load_torch(path))
-    except InputError:
-        raise
-    except FileNotFoundError:
-        raise InputError(f"no network file: looked for {path}.") from None
-    except SafetensorError as error:
-        raise InputError(f"{path} is not a whole safetensors file ({error}): copy it again.") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}.") from None
-    except Exception as error:  # a damaged pickle may raise anything
-        raise InputError(f"{path} could not be read as a network saved with torch.save ({error}).") from error
-
-
-def _load_torch(path: Path) -> object:
-    import zipfile
-
-    import torch
-
-    with path.open("rb") as file:
-        zipped = zipfile.is_zipfile(file)
-    if not zipped:
-        raise InputError(
-            f"{path} is damaged, or in the format of torch before 1.6: if you trust it, load it in torch and save its "
-            "state again, torch.save(network.state_dict(), file)."
-        )
-    with zipfile.ZipFile(path) as archive:
-        if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
-            raise InputError(f"{path} is refused: it is compressed, and torch.save compresses nothing.")
-    _refuse_endless(torch._C.PyTorchFileReader(str(path)).get_record("data.pkl"))
-    names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    refused = sorted(name for name in names if not NETWORK_MODULES.match(name))
-    if refused:
-        raise InputError(
-            f"{path} is refused: it tries to load {', '.join(refused)}, which a network's tensors do not need. "
-            "Nothing of it was run."
-        )
-    with torch.serialization.safe_globals([(_Network, name) for name in names]):
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _refuse_endless(pickled: bytes) -> None:
-    """Refuses a network's pickle with a tuple that takes too long, or too deep a stack, to walk through.
-
-    torch may use any tuple as a name, and to hash one walks through it. Counted is what is walked through: the things
-    in a tuple and in the tuples in it, again wherever one is used again.
-    """
-    stack: list[int] = []
-    marks: list[int] = []
-    memo: dict[Any, int] = {}
-    for count, (instruction, place, _) in enumerate(pickletools.genops(pickled)):
-        if count == MOST_INSTRUCTIONS:
-            raise ValueError(f"more than {MOST_INSTRUCTIONS} instructions")
-        before, name = instruction.stack_before, instruction.name
-        if name == "MARK":
-            marks.append(len(stack))
-        elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            memo[len(memo) if place is None else place] = stack[-1]
-        elif name in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(memo[place])
-        else:
-            marked = pickletools.markobject in before
-            start = marks.pop() - before.index(pickletools.markobject) if marked else len(stack) - len(before)
-            walked = sum(stack[start:]) + 1
-            if name.startswith("TUPLE") and walked > MOST_WALKED:
-                raise ValueError(f"a tuple of more than {MOST_WALKED} things")
-            del stack[start:]
-            stack += [walked if name.startswith("TUPLE") or name in ("DUP", "BUILD") else 1] * len(
-                instruction.stack_after
-            )
-
-
-def _flat_state(path: Path, content: object) -> dict[str, "torch.Tensor"]:
-    import torch
-
-    found = _stored(content, "") if isinstance(content, _Network) else content
-    if not isinstance(found, dict) or not found:
-        raise InputError(
-            f"{path} holds no tensors but a {type(content).__name__}: expected a network or its state dict."
-        )
-    others = [
-        f"{name} ({type(value).__name__})" for name, value in found.items() if not isinstance(value, torch.Tensor)
-    ]
-    if others:
-        raise InputError(
-            f"{path} holds {', '.join(others[:5])} where tensors were expected: save the network's state dict alone, "
-            "torch.save(network.state_dict(), file)."
-        )
-    return {str(name): value.detach() for name, value in found.items()}
-
-
-def _stored(network: _Network, prefix: str) -> dict[str, Any]:
-    stored = vars(network)
-    passing = stored.get("_non_persistent_buffers_set", ())
-    state = {prefix + name: value for name, value in stored["_parameters"].items() if value is not None}
-    state |= {
-        prefix + name: value for name, value in stored["_buffers"].items() if value is not None and name not in passing
-    }
-    for name, part in stored["_modules"].items():
-        if part is not None:
-            state |= _stored(part, f"{prefix}{name}.")
-    return state
+    def count_copied(self, length: int) -> None:
+        self.uncopied -= length
+        if self.uncopied < 0:
+            raise ValueError("the same bytes are used again and again")

@@ -12,17 +12,21 @@ from pamfn.files import few, regular
 MOST_BYTES = 2**24
 MOST_LINES = 100_000
 NUMBER = re.compile(r"[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?")
-"""What is read as a number: Python would read 1_0 as ten, and the digits of any script."""
+"""A number in plain digits: Python would also read 1_0 as ten, and the digits of any script."""
 LIKE_A_NUMBER = re.compile(r"[\W_]*(\d.*|(nan|inf|infinity)[\W_]*)", re.IGNORECASE | re.DOTALL)
-"""What may have been meant as one, and is no header."""
+"""A field that may have been meant as a number, so that its line is no header."""
 
 
 def read_scores(path: Path, *, columns: Sequence[str], score: str, select: str = "") -> dict[str, float]:
-    """The points of every video of a label file, in the order of the file.
+    """Read the points of every video of a label file, in the order of the file.
 
-    `columns` names every column of the file, the video's name first; `score` is the one to read; `select` keeps the
-    videos whose name starts with it. Columns are separated by any white space. A first line is a header and is skipped
-    if nothing after the name starts like a number.
+    White space separates the columns. A first line is a header and is skipped if nothing after the name starts like a
+    number.
+
+    Args:
+        columns: the name of every column of the file, the video's name first.
+        score: the column to read.
+        select: only videos whose name starts with it are kept.
 
     Raises InputError with every problem of the file, each with its line.
     """
@@ -36,7 +40,7 @@ def read_scores(path: Path, *, columns: Sequence[str], score: str, select: str =
 def valid_scores(
     path: Path, *, columns: Sequence[str], score: str, select: str, problems: list[str]
 ) -> dict[str, float]:
-    """What `read_scores` gives, without the lines that have a problem; these are added to `problems`.
+    """Read a label file as `read_scores` does, without the lines that have a problem; problems are added.
 
     Raises InputError when there is nothing to read.
     """
@@ -45,7 +49,7 @@ def valid_scores(
     rows = [(number, line.split()) for number, line in enumerate(_lines(path), start=1) if line.strip()]
     if not rows:
         raise InputError(f"{path} is empty: expected one video per line ({' '.join(columns)}).")
-    if _is_header(rows[0][1]):
+    if len(rows[0][1]) > 1 and not any(LIKE_A_NUMBER.fullmatch(field) for field in rows[0][1][1:]):  # a header
         rows = rows[1:]
         if not rows:
             raise InputError(f"{path} has a header line and no videos.")
@@ -95,7 +99,3 @@ def _lines(path: Path) -> list[str]:
     if len(lines) > MOST_LINES:
         raise InputError(f"{path} has {len(lines)} lines, and a label file {MOST_LINES} at most: is it one?")
     return lines
-
-
-def _is_header(fields: list[str]) -> bool:
-    return len(fields) > 1 and not any(LIKE_A_NUMBER.fullmatch(field) for field in fields[1:])

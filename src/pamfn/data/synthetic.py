@@ -1,4 +1,4 @@
-"""A small data set with a known rule, in the layout of the released ones, for the demo and the tests.
+"""A small synthetic data set with a known rule, in the layout of the released ones, for the demo and the tests.
 
 The rule. Every segment t of a video has two latent qualities, a_t and b_t (think of difficulty and execution): a level
 drawn once per video from a standard normal distribution, plus a slow random walk around it. Then
@@ -32,9 +32,9 @@ SECONDS_PER_SEGMENT = 1.28
 
 
 def write_synthetic(data_dir: Path, *, seed: int = 0, train: int = 240, test: int = 80) -> None:
-    """Writes `SYNTHETIC/{train,test}.txt` and `features/SYNTHETIC_{rgb,flow,audio}_planted.npy` below `data_dir`.
+    """Write `SYNTHETIC/{train,test}.txt` and `features/SYNTHETIC_{rgb,flow,audio}_planted.npy` below `data_dir`.
 
-    Does nothing when they are there and were made by the same rule, as `SYNTHETIC/rule.json` tells.
+    Nothing is written when they are there and `SYNTHETIC/rule.json` says that the same rule made them.
     """
     rule = json.dumps({"version": VERSION, "seed": seed, "train": train, "test": test})
     labels = {split: data_dir / DATASET / f"{split}.txt" for split in ("train", "test")}
@@ -98,14 +98,14 @@ def _label_lines(random: np.random.Generator, names: list[str], points: list[flo
 
 
 class SyntheticDataModule(ScoreDataModule):
-    """The synthetic data set, written to `data_dir` for a training when it is not there."""
+    """Data module of the synthetic data set, which a training writes to `data_dir` when it is not there."""
 
     @property
     def source(self) -> Literal["real", "synthetic"]:
-        """Synthetic, whatever its name."""
+        """Always synthetic, whatever the name of the data."""
         return "synthetic"
 
     def prepare_data(self) -> None:
-        """Writes what is missing, before a training; what only scores again writes nothing."""
+        """Write what is missing before a training; scoring again writes nothing."""
         if not self.splits:
             write_synthetic(self.data_dir)

@@ -1,4 +1,4 @@
-"""Features as UMT gives them for YouTube Highlights: folders of plain arrays, one `.npy` file a video, no pickle."""
+"""Features in UMT's layout for YouTube Highlights: folders of plain arrays, one `.npy` file a video, no pickle."""
 
 import math
 from collections.abc import Collection, Iterator
@@ -21,13 +21,13 @@ LAYOUT = {
 
 
 def plain_source(data_dir: Path, dataset: str, modality: str, extractor: str) -> Path | None:
-    """Where these features are as plain arrays; None when UMT has none by this extractor."""
+    """Return where these features are as plain arrays; None when UMT has none by this extractor."""
     files = LAYOUT.get((modality, extractor))
     return data_dir / dataset / files if files else None
 
 
 def plain_sources(data_dir: Path) -> Iterator[tuple[str, Path]]:
-    """The folders that are there: what their store is called (DATASET_modality_EXTRACTOR), and where they are."""
+    """Find the folders that are there: the name of their store (DATASET_modality_EXTRACTOR), and their path."""
     for dataset in sorted(folder.name for folder in data_dir.glob("*/")):
         for modality, extractor in LAYOUT:
             source = plain_source(data_dir, dataset, modality, extractor)
@@ -36,7 +36,7 @@ def plain_sources(data_dir: Path) -> Iterator[tuple[str, Path]]:
 
 
 def read_plain(source: Path, videos: Collection[str] | None = None) -> FeatureSet:
-    """The features in a folder, float64 as float32; with `videos`, of those of them that are there.
+    """Read the features in a folder, float64 as float32; with `videos`, only those of these videos.
 
     Raises InputError with every file that is not an array (clips, width) of floating-point numbers.
     """
@@ -58,29 +58,26 @@ def read_plain(source: Path, videos: Collection[str] | None = None) -> FeatureSe
     return FeatureSet(arrays, source_checksum(source), source)
 
 
-def _read(file: Path) -> np.ndarray:
+def _read(path: Path) -> np.ndarray:
     try:
-        with regular(file).open("rb") as opened:
-            _check_size(Bounded(opened))
+        with regular(path).open("rb") as opened:
+            file = Bounded(opened)
+            shape, dtype = npy_header(file)
+            if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > file.size:
+                # numpy would set its memory aside before it reads
+                raise ValueError(f"an array of shape {shape} in a file of {file.size} bytes")
             opened.seek(0)
             array = np.lib.format.read_array(opened, allow_pickle=False)
     except InputError:
         raise
     except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}.") from None
+        raise InputError(f"cannot read {path}: {error.strerror}.") from None
     except Exception as error:  # a damaged header may raise anything
         raise InputError(
-            f"{file} is refused ({shown(str(error))}): expected one plain array (clips, width), np.save(file, array)."
+            f"{path} is refused ({shown(str(error))}): expected one plain array (clips, width), np.save(file, array)."
         ) from None
     if array.ndim != 2 or array.dtype.kind != "f":
         raise InputError(
-            f"{file} holds {array.dtype} {array.shape}: expected (clips, width), float16, float32 or float64."
+            f"{path} holds {array.dtype} {array.shape}: expected (clips, width), float16, float32 or float64."
         )
     return array
-
-
-def _check_size(file: Bounded) -> None:
-    """Refuses an array that is larger than its file: numpy would set its memory aside before it reads."""
-    shape, dtype = npy_header(file)
-    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > file.size:
-        raise ValueError(f"an array of shape {shape} in a file of {file.size} bytes")

@@ -12,9 +12,12 @@ from pamfn.models.layers import Pooling, SequenceConv, SequenceNorm, pool
 class FusionNets(nn.Module):
     """All K FusionNets as one computation; network k weighs the modalities in its own way and refines the sum.
 
-    Shapes: features (b, t, m, d) -> cross-modal features (b, t', k, d), with t' what `pooling` leaves of t.
-    Source: section III-D, equations 5-6. `shared_attention`: the first layer of the attention network is shared by the
-    K networks, as in the released code, instead of one each as the text says (docs/paper-vs-code.md, row 10).
+    features: (b, t, m, d)
+    returns: (b, t', k, d) cross-modal features, t' being what `pooling` leaves of t
+
+    shared_attention: the K networks share the first layer of the attention network, as in the released code, instead
+        of having one each as the text says (docs/paper-vs-code.md, row 10).
+    Source: section III-D, equations 5-6.
     """
 
     def __init__(self, d_model: int, modalities: int, networks: int, shared_attention: bool) -> None:
@@ -41,7 +44,7 @@ class FusionNets(nn.Module):
 
 
 class PolicyNet(nn.Sequential):
-    """Logits of the decision, before pooling: (b, t, m * d) -> (b, t, choices).
+    """The logits of the decision, before pooling: (b, t, m * d) -> (b, t, choices).
 
     Source: equation 7. Two fully-connected layers in the text, one in the released code (docs/paper-vs-code.md, row 2).
     """
@@ -55,9 +58,10 @@ class PolicyNet(nn.Sequential):
 
 
 class Undecided(NamedTuple):
-    """What an AFM makes of features before it decides: cross-modal features (b, t', k, d) and logits (b, t', choices).
+    """What the adaptive fusion computes before it decides.
 
-    Without a PolicyNet there are no logits.
+    features: (b, t', k, d) cross-modal features
+    logits: (b, t', choices); None without a PolicyNet
     """
 
     features: Tensor
@@ -65,9 +69,12 @@ class Undecided(NamedTuple):
 
 
 class FusionOutput(NamedTuple):
-    """Cross-modal features (b, t', k, d) and what PolicyNet decided, if there is one.
+    """Cross-modal features and PolicyNet's decision, whose fields are None without a PolicyNet.
 
-    mask (b, t', k) of 0 (enabled) or -1e9, logits (b, t', choices), decision (b, t') the number of enabled FusionNets.
+    features: (b, t', k, d)
+    mask: (b, t', k) 0 for an enabled FusionNet, else -1e9
+    logits: (b, t', choices)
+    decision: (b, t') number of enabled FusionNets
     """
 
     features: Tensor
@@ -77,9 +84,10 @@ class FusionOutput(NamedTuple):
 
 
 def ranked_mask(logits: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-    """Mask of the ranked rule (FusionNets 1..u enabled) and u = argmax of the (noisy) logits, both from (b, t, k).
+    """Return the mask of the ranked rule, which enables FusionNets 1..u, and u, the argmax of (noisy) logits (b, t, k).
 
-    Equations 9, 10 and 12: the forward pass is a hard decision, the gradient that of softmax(logits / temperature).
+    Source: equations 9, 10 and 12. The forward pass is a hard decision, the gradient that of
+    softmax(logits / temperature).
     """
     soft = (logits / temperature).softmax(dim=-1)
     decision = logits.argmax(dim=-1)
@@ -88,10 +96,11 @@ def ranked_mask(logits: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unranked_mask(logits: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-    """Mask of K independent decisions and how many are enabled, from (noisy) logits (b, t, 2 k): enable, disable.
+    """Return the mask of K independent decisions and the number enabled, from (noisy) logits (b, t, 2 k).
 
-    Table VII. Every FusionNet has a one-hot decision of its own between enabled and disabled; hard forward, soft
-    backward as in `ranked_mask`. Where all are disabled the mask is -1e9 throughout: `FusionStage` makes that a zero.
+    Source: Table VII. Every FusionNet has a one-hot decision of its own between enabled and disabled; hard forward,
+    soft backward as in `ranked_mask`. Where all are disabled the mask is -1e9 throughout, and `FusionStage` zeroes the
+    result.
     """
     choices = logits.unflatten(-1, (-1, 2))
     soft = (choices / temperature).softmax(dim=-1)[..., 0]
@@ -106,10 +115,13 @@ MASKS = {"ranked": ranked_mask, "unranked": unranked_mask}
 class AdaptiveFusion(nn.Module):
     """AFM: K FusionNets and their PolicyNet over the previous stage's features.
 
-    Shapes: features (b, t, m, d), noise (b, t', choices) or None -> `FusionOutput` at t', what `pooling` leaves of t.
-    Source: section III-D. `noise` is added to the logits before the decision; without it the decision is their argmax.
-    Nearly all of its time goes to what no decision changes, which several decisions can share (`undecided`).
-    `policy`: `ranked`, or of Table VII `unranked` (a decision per FusionNet) or `free` (no PolicyNet, all enabled).
+    features: (b, t, m, d)
+    noise: (b, t', choices) added to the logits before the decision; None: the decision is their argmax
+    returns: `FusionOutput` at t', what `pooling` leaves of t
+
+    policy: `ranked`, or of Table VII `unranked` (a decision per FusionNet) or `free` (no PolicyNet, all enabled).
+    Source: section III-D. Nearly all of the time goes to what no decision changes (`undecided`); several decisions can
+    share it.
     """
 
     def __init__(
@@ -131,7 +143,7 @@ class AdaptiveFusion(nn.Module):
             self.policy = PolicyNet(d_model, modalities, choices, policy_layers)
 
     def undecided(self, features: Tensor, pooling: Pooling, valid: Tensor | None = None) -> Undecided:
-        """What there is to decide on."""
+        """Compute what the decision is about, which does not depend on it."""
         cross_modal = self.fusion_nets(features, pooling, valid)
         if self.mask_of is None:
             return Undecided(cross_modal, None)

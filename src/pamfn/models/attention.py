@@ -1,4 +1,4 @@
-"""The two layers of a Transformer, over sequences that may be padded."""
+"""The two kinds of layers of a Transformer, over sequences that may be padded."""
 
 import math
 
@@ -10,7 +10,11 @@ from pamfn.models.layers import Dropout, Pointwise
 class MultiheadAttention(nn.Module):
     """Scaled dot-product attention (Vaswani et al., 2017); `projected`: with an output projection.
 
-    Shapes: query (b, q, d), key and value (b, k, d), valid (b, k) true on real keys or None -> (b, q, d).
+    query: (b, q, d)
+    key, value: (b, k, d)
+    valid: (b, k) true on real keys; None where all are real
+    returns: (b, q, d)
+
     Raises ValueError when d_model is not divisible by heads.
     """
 
@@ -35,7 +39,7 @@ class MultiheadAttention(nn.Module):
         return self.out(mixed.transpose(1, 2).flatten(2))
 
     def split(self, x: Tensor) -> Tensor:
-        """(b, t, d) -> (b, heads, t, d / heads)."""
+        """Split the width between the heads: (b, t, d) -> (b, heads, t, d / heads)."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 

@@ -1,9 +1,8 @@
-"""A trained network without BatchNorm, which at test time is a part of the layer before it."""
+"""Folding of BatchNorm into the layer before it, which at test time computes the same."""
 
 import copy
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,27 +21,18 @@ BEHIND: Mapping[type[nn.Module], Mapping[str, str]] = {
     ClassificationHead: {"norm": "linear1"},
     GDLT: {"norm1": "linear1", "norm2": "linear2"},
 }
-"""Which norm stands directly behind which layer; in an `nn.Sequential` it is the one before it."""
+"""{class: {norm: the layer directly before it}}; in an `nn.Sequential` that layer is the child before the norm."""
 
 
 class Folded(nn.Identity):
-    """Stands where a norm was."""
+    """Stand-in for a norm that was folded."""
 
     def forward(self, input: Tensor, valid: Tensor | None = None) -> Tensor:
         return input
 
 
-class Pair(NamedTuple):
-    """A norm directly behind a layer, and where it hangs."""
-
-    layer: nn.Linear | nn.Conv1d
-    norm: nn.BatchNorm1d
-    parent: nn.Module
-    name: str
-
-
-def pairs(network: nn.Module) -> Iterator[Pair]:
-    """Every norm that can be folded."""
+def foldable(network: nn.Module) -> Iterator[tuple[nn.Linear | nn.Conv1d, nn.BatchNorm1d, nn.Module, str]]:
+    """Find every norm that can be folded: the layer before it, the norm, the module that holds it, its name there."""
     for parent in network.modules():
         children = dict(parent.named_children())
         behind = dict(BEHIND.get(type(parent), {}))
@@ -52,18 +42,18 @@ def pairs(network: nn.Module) -> Iterator[Pair]:
         for name, before in behind.items():
             layer, norm = children[before], children[name]
             if isinstance(layer, nn.Linear | nn.Conv1d) and isinstance(norm, nn.BatchNorm1d):
-                yield Pair(layer, norm, parent, name)
+                yield layer, norm, parent, name
 
 
 @torch.no_grad()
 def folded(network: nn.Module) -> nn.Module:
-    """A copy in evaluation mode without the norms that stand behind a layer; it computes the same.
+    """Return a copy in evaluation mode that computes the same without the norms that stand behind a layer.
 
-    A norm of fixed statistics is y = a x + c for every channel, so it goes into the layer's weight and bias. That also
-    holds where the layer meets only zeros and is skipped (`of_zeros`), since then its bias is its output.
+    With fixed statistics a norm is y = a x + c for every channel, so it goes into the layer's weight and bias. That
+    also holds where the layer's input is all zeros and it is skipped (`of_zeros`), since its bias is then its output.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
-    for layer, norm, parent, name in list(pairs(network)):
+    for layer, norm, parent, name in list(foldable(network)):
         assert layer.bias is not None
         mean, var = (norm.get_buffer(f"running_{of}").double() for of in ("mean", "var"))
         scale = norm.weight.double() / (var + norm.eps).sqrt()

@@ -25,9 +25,11 @@ from pamfn.models.ranges import Layers, Probability, Width
 
 
 class BranchOutput(NamedTuple):
-    """score (b,) in [0, 1] and maps [(b, t, d), (b, t // 2, d), ..., (b, 1, d)].
+    """Output of a modality branch.
 
-    Per segment: logits (b, t) instead of scores, and every map (b, t, d).
+    score: (b,) in [0, 1]; per segment (b, t) logits
+    maps: [(b, t, d), (b, t // 2, d), ..., (b, 1, d)], the features after the embedding and after each block;
+        per segment (b, t, d) each
     """
 
     score: Tensor
@@ -68,11 +70,13 @@ class ResidualBlock(nn.Module):
 class ModalityBranch(Network):
     """Residual temporal blocks over segment features; time halves after each but the last, which averages it.
 
-    Shapes: features (b, t, c) -> score (b,) in [0, 1] and num_stages + 1 maps (b, t, d), (b, t // 2, d), .., (b, 1, d).
-    `lengths` (b,): number of real segments of each video when videos of different length share the batch.
-    `per_segment`: nothing is pooled and every segment gets a logit, (b, t), as for highlights (section IV-G).
-    Source: section III-B of the paper. t must be at least 2 ** (num_stages - 1); `per_segment` any t will do, but a
-    batch of one segment cannot be trained on (BatchNorm).
+    features: (b, t, c), t at least 2 ** (num_stages - 1)
+    lengths: (b,) number of real segments of each video; None where all t are real
+    returns: `BranchOutput`
+
+    per_segment: nothing is pooled and every segment gets a logit, as for highlights (section IV-G); any t will do, but
+        BatchNorm cannot train on a batch of one segment.
+    Source: section III-B of the paper.
     """
 
     def __init__(
@@ -98,13 +102,13 @@ class ModalityBranch(Network):
         self.head = nn.Linear(d_model, 1)
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Parameters that learn at the head's own rate."""
+        """Return the parameters that learn at the head's own rate."""
         return list(self.head.parameters())
 
     def maps(self, features: Tensor, lengths: Tensor | None = None, real: Tensor | None = None) -> list[Tensor]:
-        """The features handed to the fusion network: [x_0, ..., x_N].
+        """Return the features for the fusion network: [x_0, ..., x_N].
 
-        `real` (b, t): which segments are, instead of `lengths`, where nothing is pooled.
+        real: (b, t) mask of the real segments, instead of `lengths`, where nothing is pooled
         """
         valid = real if lengths is None else valid_segments(lengths, features.shape[1])
         x = self.embedding(features, valid)
@@ -118,7 +122,7 @@ class ModalityBranch(Network):
         return maps
 
     def forward(self, features: Tensor | Mapping[str, Tensor], lengths: Tensor | None = None) -> BranchOutput:
-        """Score (or logits) and maps of features (b, t, c), which may come as the only entry of a dict."""
+        """Score features (b, t, c), which may come as the only entry of a dict."""
         if not isinstance(features, Tensor):
             (features,) = features.values()
         if self.training and self.per_segment and lengths is not None:  # padding would cost more than the videos
@@ -128,6 +132,6 @@ class ModalityBranch(Network):
         return self.scored(self.maps(features, lengths))
 
     def scored(self, maps: list[Tensor]) -> BranchOutput:
-        """What the head makes of the last map."""
+        """Apply the head to the last map."""
         logits = full_precision(self.head, self.head_dropout(maps[-1])).squeeze(-1)  # (b, 1), or (b, t) per segment
         return BranchOutput(logits if self.per_segment else logits.squeeze(1).sigmoid(), maps)

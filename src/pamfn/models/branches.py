@@ -1,4 +1,4 @@
-"""The modality branches inside a fused network: which of them learn, and what the others do meanwhile."""
+"""The modality branches inside a fused network, some of which learn while the others are fixed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -12,14 +12,15 @@ from pamfn.models.branch import ModalityBranch
 class Branches(nn.ModuleDict):
     """The branch of every modality; some go on learning, the others are fixed.
 
-    Shapes: features {modality: (b, t, c_m)} -> maps of every level, [(b, t_i, m, d)].
+    features: {modality: (b, t, c_m)}
+    returns: [(b, t_i, m, d)], the maps of every level
 
     Args:
         finetune: branches that learn in the fused network; None for all of them.
         frozen: mode of the fixed branches while training: `eval` (fixed, as the text says) or `train` (no gradient,
             but BatchNorm statistics drift and dropout stays on, as in the released code; docs/paper-vs-code.md, row 6).
-        modality_dropout: probability that a modality of a training video is zeroed, as one that is missing; a video
-            always keeps one. Videos packed into one sequence (`packing`) lose the same ones.
+        modality_dropout: probability that a modality of a training video is zeroed, as if it were missing; a video
+            always keeps one. Videos packed into one sequence (`packing`) lose the same modalities.
     """
 
     def __init__(
@@ -37,10 +38,10 @@ class Branches(nn.ModuleDict):
         self.frozen, self.modality_dropout = frozen, modality_dropout
         for name, network in branches.items():
             network.requires_grad_(name in self.finetune)
-            network.head.requires_grad_(False)  # a branch's own score plays no part in the fused network
+            network.head.requires_grad_(False)  # the fused network does not use a branch's own score
 
     def train(self, mode: bool = True) -> "Branches":
-        """Training mode, with the fixed branches in the mode `frozen` names."""
+        """Set training mode, and the fixed branches to the mode that `frozen` names."""
         super().train(mode)
         for name, network in self.items():
             if name not in self.finetune and self.frozen == "eval":
@@ -50,7 +51,7 @@ class Branches(nn.ModuleDict):
     def forward(
         self, features: Mapping[str, Tensor], lengths: Tensor | None = None, real: Tensor | None = None
     ) -> list[Tensor]:
-        """Maps of every level; fixed branches give no gradient. `real`: see `ModalityBranch.maps`."""
+        """Return the maps of every level, without gradient from fixed branches. `real`: see `ModalityBranch.maps`."""
         if self.training and self.modality_dropout:
             features = self.some_missing(features)
         maps = []
@@ -61,7 +62,7 @@ class Branches(nn.ModuleDict):
         return [torch.stack(level, dim=2) for level in zip(*maps, strict=True)]
 
     def some_missing(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Features with some modalities of some videos zeroed."""
+        """Zero some modalities of some videos."""
         x = next(iter(features.values()))
         drawn = torch.rand(len(self), len(x), device=x.device)
         kept = (drawn >= self.modality_dropout) | (drawn == drawn.amax(dim=0))

@@ -1,4 +1,4 @@
-"""The two feature decoders: cross-attention of one query over a few tokens, at every time step on its own."""
+"""The two feature decoders: cross-attention of one query over a few tokens, in every time step by itself."""
 
 import math
 
@@ -11,7 +11,11 @@ from pamfn.models.layers import Dropout, Pointwise
 class TokenAttention(nn.Module):
     """One query attends over k tokens of its own time step; weights = softmax(sign * Q K^T / sqrt(d_head) + mask).
 
-    Shapes: query (b, t, d), tokens (b, t, k, d), mask (b, t, k) -> output (b, t, d), weights (b, t, h, k).
+    query: (b, t, d)
+    tokens: (b, t, k, d)
+    mask: (b, t, k) or None
+    returns: output (b, t, d), weights (b, t, h, k)
+
     Source: equations 3-4 of the paper. There is no output projection, and dropout acts on the weights.
 
     Keys and values are never formed: with a single query, q . (W_k x) = (W_k^T q) . x and sum_k w_k (W_v x_k) =
@@ -48,7 +52,10 @@ class TokenAttention(nn.Module):
 class WeightedFusion(nn.Module):
     """A sum of tokens with one learned weight each, positive by a softmax and the same in every time step.
 
-    Shapes: tokens (b, t, k, d), mask (b, t, k) -> output (b, t, d), weights (b, t, 1, k).
+    tokens: (b, t, k, d)
+    mask: (b, t, k) or None
+    returns: output (b, t, d), weights (b, t, 1, k)
+
     Source: the paper's baseline "Weighted Fusion" (sections IV-E and IV-F). A masked token takes no part: the mask is
     added before the softmax, as in the attention it replaces.
     """
@@ -64,9 +71,13 @@ class WeightedFusion(nn.Module):
 
 
 class ModalitySpecificFeatureDecoder(nn.Module):
-    """MSFD: what the modalities hold and the mixed branch does not yet (the least similar, hence the minus sign).
+    """MSFD: decodes what the modalities hold and the mixed branch does not yet hold.
 
-    Shapes: mixed (b, t, d), current features (b, t, m, d) -> s (b, t, d), weights (b, t, h, m).
+    mixed: (b, t, d)
+    current: (b, t, m, d) the modalities' current features
+    returns: s (b, t, d), weights (b, t, h, m)
+
+    The query attends to the least similar features, hence the minus sign.
     Source: section III-C, equations 2-4.
     """
 
@@ -80,11 +91,16 @@ class ModalitySpecificFeatureDecoder(nn.Module):
 
 
 class CrossModalFeatureDecoder(nn.Module):
-    """CMFD: what the enabled FusionNets found and neither mixed nor modality-specific features hold.
+    """CMFD: decodes what the enabled FusionNets hold and neither mixed nor modality-specific features hold yet.
 
-    Shapes: [c; s] (b, t, width), cross-modal features (b, t, k, d), mask (b, t, k) or None -> f (b, t, d), weights.
-    Source: section III-E, equation 11. `double_negation` is the released code's reading: the query is negated once
-    more, so that it attends to the most similar (docs/paper-vs-code.md, row 1).
+    held: (b, t, width) those features, [c; s]
+    cross_modal: (b, t, k, d)
+    mask: (b, t, k) or None
+    returns: f (b, t, d), weights (b, t, h, k)
+
+    double_negation: the query is negated once more, so that it attends to the most similar features, as in the
+        released code (docs/paper-vs-code.md, row 1).
+    Source: section III-E, equation 11.
     """
 
     def __init__(self, width: int, d_model: int, heads: int, dropout: float, double_negation: bool) -> None:

@@ -14,10 +14,15 @@ Decoder = Literal["attention", "weighted", "none"]
 
 
 class StageOutput(NamedTuple):
-    """What one stage made and decided, for figures and parity; t' is the stage's length.
+    """Output of one stage, whose length is t'; what a variant leaves out is None.
 
-    mixed [c; s; f] (b, t', 3 d), decoded s and cross_modal f (b, t', d), modality_weights (b, t', h, m),
-    fusion_weights (b, t', h, k), logits (b, t', k), decision (b, t') in 1..k. What a variant leaves out is None.
+    mixed: (b, t', 3 d) [c; s; f]
+    decoded: (b, t', d) s
+    cross_modal: (b, t', d) f
+    modality_weights: (b, t', h, m)
+    fusion_weights: (b, t', h, k)
+    logits: (b, t', k)
+    decision: (b, t') number of enabled FusionNets, 1..k
     """
 
     mixed: Tensor
@@ -30,7 +35,7 @@ class StageOutput(NamedTuple):
 
 
 def of_zeros(layer: Pointwise | SequenceConv, zeros: Tensor) -> Tensor:
-    """What a layer makes of zeros (b, t, c): its bias everywhere, and a zero gradient for its weight."""
+    """Return a layer's output for zeros (b, t, c): its bias everywhere, with a zero gradient for its weight."""
     assert layer.bias is not None
     return (layer.bias + 0 * layer.weight.sum()).expand(*zeros.shape[:2], -1)
 
@@ -38,7 +43,7 @@ def of_zeros(layer: Pointwise | SequenceConv, zeros: Tensor) -> Tensor:
 class MixedBlock(nn.Module):
     """The mixed branch's own residual block: (b, t, width) -> (b, t, d).
 
-    `empty`: x is all zeros, as before the first stage, and the two widest layers need not be computed.
+    empty: x is all zeros, as before the first stage, and the two widest layers need not be computed.
     """
 
     def __init__(self, width: int, d_model: int) -> None:
@@ -61,8 +66,9 @@ class MixedBlock(nn.Module):
 class FusionStage(nn.Module):
     """One stage of the mixed branch: mixed block, MSFD, AFM, CMFD.
 
-    `msfd`, `cmfd`: `none` leaves the decoder out (Table VI), and without CMFD the AFM that nothing would read;
-    `weighted` puts Weighted Fusion in its place. `out_width` is the width of [c; s; f] or of what is left of it.
+    msfd, cmfd: `none` leaves the decoder out (Table VI), and without CMFD also the AFM, which nothing would read;
+        `weighted` puts Weighted Fusion in its place.
+    out_width: the width of [c; s; f], or of what is left of it.
     """
 
     def __init__(
@@ -108,7 +114,7 @@ class FusionStage(nn.Module):
             self.cmfd = WeightedFusion(num_fusion_nets)
 
     def undecided(self, previous: Tensor, pooling: Pooling, valid: Tensor | None) -> Undecided | None:
-        """What the FusionNets make of the modalities' previous maps (b, t, m, d), if there are any."""
+        """Apply the FusionNets, if there are any, to the modalities' previous maps (b, t, m, d)."""
         return None if self.fusion is None else self.fusion.undecided(previous, pooling, valid)
 
     def forward(
@@ -122,7 +128,14 @@ class FusionStage(nn.Module):
         *,
         first: bool,
     ) -> StageOutput:
-        """mixed (b, t', width), current maps (b, t', m, d), what `undecided` gave, mask (b, t')."""
+        """Run the stage.
+
+        mixed: (b, t', width) state of the mixed branch, all zeros where `first`
+        current: (b, t', m, d) the modalities' maps
+        undecided: what `undecided` returned
+        noise: (b, t', choices) or None
+        valid: (b, t') or None
+        """
         parts = [self.block(mixed, valid, empty=first)]
         decoded = modality_weights = None
         if isinstance(self.msfd, WeightedFusion):

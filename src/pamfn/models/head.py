@@ -7,7 +7,7 @@ from pamfn.models.layers import Dropout, SequenceNorm
 
 
 def hidden_width(d_model: int, reduction: int) -> int:
-    """Of a head's hidden layer.
+    """Return the width of a head's hidden layer.
 
     Raises:
         ValueError: when nothing is left of it.

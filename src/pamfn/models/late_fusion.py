@@ -1,4 +1,4 @@
-"""The paper's baselines that fuse late: one vector a modality, combined once, then a regression head."""
+"""The paper's late fusions: one vector a modality, combined once, then a regression head."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -15,7 +15,11 @@ from pamfn.models.ranges import Probability, Width
 
 
 class LateFusionOutput(NamedTuple):
-    """score (b,) in [0, 1] and weights (b, m) of the modalities, None where the strategy has none."""
+    """Output of a late fusion.
+
+    score: (b,) in [0, 1]
+    weights: (b, m) of the modalities; None where the strategy has none
+    """
 
     score: Tensor
     weights: Tensor | None
@@ -24,14 +28,17 @@ class LateFusionOutput(NamedTuple):
 class LateFusion(Network):
     """Fusion of the branches' last features by one of the paper's four strategies (Table V).
 
-    Shapes: features {modality: (b, t, c_m)} -> score (b,) in [0, 1].
+    features: {modality: (b, t, c_m)}
+    returns: `LateFusionOutput`
+
     Source: sections IV-E and IV-F1.
 
     Args:
         branches: the branch of every modality, pretrained (two stages) or not (one stage).
         fusion: `average`; `concat` with a fully-connected layer back to d; `weighted`, a learned weight a modality;
             `attention`, weights from a fully-connected layer over all modalities' features.
-        head_reduction, head_dropout: of the regressor, as in PAMFN. finetune, frozen, modality_dropout: see `Branches`.
+        head_reduction, head_dropout: of the regressor, as in PAMFN.
+        finetune, frozen, modality_dropout: see `Branches`.
     """
 
     def __init__(
@@ -59,20 +66,20 @@ class LateFusion(Network):
         elif fusion == "attention":
             self.attention = nn.Linear(modalities * d_model, modalities)
         self.head = RegressionHead(d_model, d_model, head_reduction, head_dropout)
-        self.train()  # puts the fixed branches in their mode: Lightning keeps the modes it finds
+        self.train()  # sets the fixed branches to their mode, which Lightning keeps
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Parameters that learn at the head's own rate."""
+        """Return the parameters that learn at the head's own rate."""
         return list(self.head.parameters())
 
     def forward(self, features: Mapping[str, Tensor], lengths: Tensor | None = None) -> LateFusionOutput:
-        """Scores, and how much each modality weighed."""
+        """Score videos, and say how much each modality weighed."""
         x = self.branches(features, lengths)[-1]  # (b, 1, m, d)
         fused, weights = self.fuse(x)
         return LateFusionOutput(full_precision(self.head, fused).flatten(), weights)
 
     def fuse(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features (b, 1, m, d) -> (b, d), and weights (b, m)."""
+        """Combine the modalities: (b, 1, m, d) -> (b, d), and weights (b, m)."""
         flat = x.flatten(1)
         if self.fusion == "average":
             return x.mean(dim=2).squeeze(1), None

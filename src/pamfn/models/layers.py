@@ -11,24 +11,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Pooling = Literal["halve", "average", "none"]
-"""What ends a stage: the time axis is halved, averaged away, or kept."""
+"""What a stage does to the time axis at its end: halve it, average it away, or keep it."""
 
 
 def poolings(stages: int, per_segment: bool) -> list[Pooling]:
-    """Of every stage of a network that scores whole videos, or each of their segments."""
-    chosen: list[Pooling] = ["none"] * stages if per_segment else ["halve"] * (stages - 1)
-    return chosen if per_segment else [*chosen, "average"]
+    """Return the pooling of every stage of a network that scores whole videos, or each of their segments."""
+    if per_segment:
+        return ["none"] * stages
+    halving: list[Pooling] = ["halve"] * (stages - 1)
+    return [*halving, "average"]
 
 
 def valid_segments(lengths: Tensor, segments: int) -> Tensor:
-    """Mask (b, t) that is true on the first `lengths[b]` of `segments` positions."""
+    """Return a mask (b, segments) that is true on the first `lengths[b]` positions."""
     return torch.arange(segments, device=lengths.device) < lengths[:, None]
 
 
-def packing(lengths: Tensor, segments: int) -> tuple[Tensor, Tensor]:
-    """Padded videos (b, segments) one behind the other instead, with a gap of one between them.
+def real_segments(x: Tensor, lengths: Tensor | None) -> Tensor | None:
+    """Return the mask (b, t) of the real segments of x (b, t, ...); None where all are real."""
+    return None if lengths is None else valid_segments(lengths, x.shape[1])
 
-    Rows (n,) of the videos flattened to (b * segments, ...), and which of them are real (1, n).
+
+def packing(lengths: Tensor, segments: int) -> tuple[Tensor, Tensor]:
+    """Return how padded videos are put one behind the other, with a gap of one segment between them.
+
+    rows: (n,) positions in the videos flattened to (b * segments, ...)
+    real: (1, n) mask, false in the gaps
     """
     offset = torch.arange(segments + 1, device=lengths.device)
     taken = offset <= lengths[:, None]
@@ -37,26 +45,24 @@ def packing(lengths: Tensor, segments: int) -> tuple[Tensor, Tensor]:
 
 
 def packed(x: Tensor, rows: Tensor) -> Tensor:
-    """(b, t, c) -> (1, n, c)."""
+    """Put videos (b, t, c) one behind the other, (1, n, c); `rows` as `packing` returns them."""
     return x.flatten(0, 1)[rows][None]
 
 
 def unpacked(x: Tensor, real: Tensor, lengths: Tensor, segments: int) -> Tensor:
-    """(1, n) -> (b, segments), zeros where nothing is real."""
+    """Undo `packed` for one value a segment: (1, n) -> (b, segments), zeros where nothing is real."""
     padded = x.new_zeros(len(lengths), segments)
     padded[valid_segments(lengths, segments)] = x[real]
     return padded
 
 
 def pooled(x: Tensor, window: int) -> Tensor:
-    """Average over windows of segments, as a 1 x n image pooling: unlike slices it keeps gradients channels-last."""
+    """Average over windows of segments, (b, t, ...) -> (b, t // window, ...); a rest is dropped.
+
+    It runs as a 1 x n image pooling: unlike slices, that keeps gradients channels-last.
+    """
     image = x.flatten(2).transpose(1, 2).unsqueeze(2)
     return F.avg_pool2d(image, (1, window)).squeeze(2).transpose(1, 2).unflatten(2, x.shape[2:])
-
-
-def halve(x: Tensor) -> Tensor:
-    """Average of neighbouring segments: (b, t, ...) -> (b, t // 2, ...); an odd last segment is dropped."""
-    return pooled(x, 2)
 
 
 def average(x: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -68,28 +74,28 @@ def average(x: Tensor, valid: Tensor | None = None) -> Tensor:
 
 
 def pool(x: Tensor, pooling: Pooling, valid: Tensor | None = None) -> Tensor:
-    """What ends a stage, over (valid) segments: (b, t, ...) -> (b, t', ...)."""
+    """Apply the pooling that ends a stage, over (valid) segments: (b, t, ...) -> (b, t', ...)."""
     if pooling == "none":
         return x
-    return average(x, valid) if pooling == "average" else halve(x)
+    return average(x, valid) if pooling == "average" else pooled(x, 2)
 
 
 def pooled_lengths(lengths: Tensor, pooling: Pooling) -> Tensor:
-    """Numbers of real segments (b,) after a pooling."""
+    """Return the numbers of real segments (b,) after a pooling."""
     if pooling == "none":
         return lengths
     return torch.ones_like(lengths) if pooling == "average" else lengths // 2
 
 
 def image_conv(x: Tensor, weight: Tensor, bias: Tensor | None, *, padding: int = 0, groups: int = 1) -> Tensor:
-    """Convolution of 1 x n images (b, c, 1, t) by (out, in, 1, kernel)."""
+    """Convolve 1 x n images (b, c, 1, t) with a weight (out, in, 1, kernel)."""
     return F.conv2d(x, weight, bias, padding=(0, padding), groups=groups)
 
 
 class SequenceConv(nn.Conv1d):
-    """Convolution over time on (b, t, c) with zero padding that keeps t; `groups` networks side by side in c.
+    """Convolution over time on (b, t, c) with zero padding that keeps t; `groups` networks stand side by side in c.
 
-    The parameters are Conv1d's. It runs as a 1 x n image convolution because that one has a channels-last kernel.
+    The parameters are Conv1d's. It runs as a 1 x n image convolution, which has a channels-last kernel.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, groups: int = 1) -> None:
@@ -124,15 +130,15 @@ class Pointwise(nn.Linear):
 
 
 EXACT_POSITIONS = 256
-"""Up to here BatchNorm runs on contiguous channels: slower, but accurate where few values meet (see `SequenceNorm`)."""
+"""Most positions for which BatchNorm runs on contiguous channels: slower but more accurate (see `SequenceNorm`)."""
 
 
 class SequenceNorm(nn.BatchNorm1d):
     """BatchNorm over the (valid) segments of (b, t, c).
 
     torch's channels-last kernel sums squares in one pass. That is harmless over thousands of segments, but over a
-    handful (the last stage has one a video) its rounding is amplified a thousandfold in the gradients, so small inputs
-    take the kernel that does not.
+    handful (the last stage has one a video) the gradients amplify its rounding a thousandfold, so small inputs take
+    the kernel that sums in two.
     """
 
     def forward(self, input: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -148,7 +154,7 @@ class SequenceNorm(nn.BatchNorm1d):
         return self.normalised(x.transpose(1, 2).contiguous()).transpose(1, 2)
 
     def normalised(self, x: Tensor) -> Tensor:
-        """torch's BatchNorm of (b, c, ...) with this module's statistics."""
+        """Apply torch's BatchNorm to (b, c, ...) with this module's statistics."""
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
         mean, var = self.running_mean, self.running_var
@@ -156,6 +162,6 @@ class SequenceNorm(nn.BatchNorm1d):
 
 
 def full_precision(head: nn.Module, x: Tensor, *masks: Tensor | None) -> Tensor:
-    """A head's output in float32 under any autocast: rounded to bfloat16, different scores would tie."""
+    """Return a head's output in float32 under any autocast: rounded to bfloat16, different scores would tie."""
     with torch.autocast(x.device.type, enabled=False):
         return head(x.to(next(head.parameters()).dtype), *masks)

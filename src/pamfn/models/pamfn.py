@@ -19,7 +19,11 @@ from pamfn.models.ranges import Count, Heads, Layers, Positive, Probability, Wid
 
 
 class PAMFNOutput(NamedTuple):
-    """score (b,) in [0, 1], or logits (b, t) per segment, and what each stage decided."""
+    """Output of PAMFN.
+
+    score: (b,) in [0, 1]; per segment (b, t) logits
+    stages: output of every stage of the mixed branch, with its decisions
+    """
 
     score: Tensor
     stages: list[StageOutput]
@@ -28,23 +32,28 @@ class PAMFNOutput(NamedTuple):
 class PAMFN(Network):
     """Progressive Adaptive Multimodal Fusion Network over any number of modalities.
 
-    Shapes: features {modality: (b, t, c_m)} -> score (b,) in [0, 1]. `lengths` (b,): number of real segments of each
-    video when videos of different length share the batch. t must be at least 2 ** (num_stages - 1), and the number of
-    stages and the width d are the branches'. On branches that are `per_segment` it is that too: nothing is pooled, a
-    classification head gives logits (b, t), of any t, but a batch of one segment cannot be trained on (section IV-G).
+    features: {modality: (b, t, c_m)}, t at least 2 ** (num_stages - 1)
+    lengths: (b,) number of real segments of each video; None where all t are real
+    returns: `PAMFNOutput`
+
+    The number of stages and the width d are the branches'. On branches that are `per_segment` PAMFN is so too: nothing
+    is pooled and a classification head returns a logit for every segment (section IV-G); any t will do, but BatchNorm
+    cannot train on a batch of one segment.
     Source: section III of the paper.
 
     Args:
         branches: the (pretrained) branch of every modality, in order.
-        num_fusion_nets: K. head_reduction: r, the head's hidden width is d_model / r.
+        num_fusion_nets: K.
+        head_reduction: r; the head's hidden width is d_model / r.
         finetune, frozen, modality_dropout: see `Branches`.
-        double_negation, policy_layers, shared_attention, temperature: readings of the text or the released code
-            (docs/paper-vs-code.md, rows 1, 2, 10, 9).
+        double_negation, policy_layers, shared_attention, temperature: settings by which the text and the released code
+            differ (docs/paper-vs-code.md, rows 1, 2, 10, 9).
         decoding: the decision at test time: `argmax` of the logits, one `sample`, or the `mean` score of `samples`
             samples (docs/paper-vs-code.md, row 3).
         msfd, cmfd: what stands in the place of the decoders (Table VI, see `FusionStage`).
         policy: which FusionNets a decision enables (Table VII, see `AdaptiveFusion`).
-        fusion_stages: stages that take features from the modalities, from the first on; None for all (Table VIII).
+        fusion_stages: number of stages, from the first on, that take features from the modalities; None for all
+            (Table VIII).
     """
 
     def __init__(
@@ -114,18 +123,18 @@ class PAMFN(Network):
         self.temperature = nn.Parameter(torch.tensor(start))
         head = ClassificationHead if self.per_segment else RegressionHead
         self.head = head(width, self.d_model, head_reduction, head_dropout)
-        self.train()  # puts the fixed branches in their mode: Lightning keeps the modes it finds
+        self.train()  # sets the fixed branches to their mode, which Lightning keeps
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Parameters that learn at the head's own rate."""
+        """Return the parameters that learn at the head's own rate."""
         return list(self.head.parameters())
 
     def forward(
         self, features: Mapping[str, Tensor], lengths: Tensor | None = None, noise: Sequence[Tensor] | None = None
     ) -> PAMFNOutput:
-        """Scores (or logits) and decisions.
+        """Score videos, or their segments, and return the decisions.
 
-        `noise`: Gumbel noise (b, t', choices) of each stage; drawn here in training mode.
+        noise: Gumbel noise of each stage, (b, t', choices); drawn here in training mode
         """
         segments = next(iter(features.values())).shape[1]
         if self.training and self.per_segment and lengths is not None:  # padding would cost more than the videos
@@ -142,9 +151,11 @@ class PAMFN(Network):
         noise: Sequence[Tensor] | None,
         undecided: Sequence[Undecided | None] | None = None,
     ) -> PAMFNOutput:
-        """What the mixed branch makes of the branches' maps of every level, given the masks of their segments.
+        """Run the mixed branch over the branches' maps.
 
-        `undecided`: what the FusionNets make of the same maps, where that is known.
+        levels: [(b, t_i, m, d)], the maps of every level
+        valid: [(b, t_i)], masks of their segments, or None
+        undecided: what the method `undecided` returned for the same maps, where it was called before
         """
         levels = [self.feature_dropout(level) for level in levels]
         if undecided is None:
@@ -165,15 +176,15 @@ class PAMFN(Network):
         return PAMFNOutput(full_precision(self.head, stages[-1].mixed.flatten(1)).flatten(), stages)
 
     def undecided(self, levels: Sequence[Tensor], valid: Sequence[Tensor | None]) -> list[Undecided | None]:
-        """What the FusionNets of every stage make of the branches' maps: nothing of it depends on a decision."""
-        found: list[Undecided | None] = []
+        """Apply the FusionNets of every stage to the branches' maps; no decision changes their output."""
+        undecided: list[Undecided | None] = []
         for i, stage in enumerate(self.stages):
             assert isinstance(stage, FusionStage)
-            found.append(stage.undecided(levels[i], self.poolings[i], valid[i]))
-        return found
+            undecided.append(stage.undecided(levels[i], self.poolings[i], valid[i]))
+        return undecided
 
     def valid_levels(self, segments: int, lengths: Tensor | None) -> list[Tensor | None]:
-        """Masks (b, t_i) of every level over videos padded to `segments`; None where all are real."""
+        """Return the mask (b, t_i) of every level of videos padded to `segments`; None where all are real."""
         if lengths is None:
             return [None] * (1 + self.num_stages)
         masks: list[Tensor | None] = [valid_segments(lengths, segments)]
@@ -183,7 +194,7 @@ class PAMFN(Network):
         return masks
 
     def draws(self, keys: Sequence[int], segments: int) -> list[Tensor] | None:
-        """Gumbel noise of each stage, [(b, samples, t', choices)]; None for the decoding `argmax`."""
+        """Draw Gumbel noise of each stage, [(b, samples, t', choices)]; None for the decoding `argmax`."""
         if self.decoding == "argmax" or not self.samples_decisions:
             return None
         samples = self.samples if self.decoding == "mean" else 1
@@ -192,7 +203,7 @@ class PAMFN(Network):
     def predict_scores(
         self, features: Mapping[str, Tensor], lengths: Tensor | None = None, draws: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Test scores (b,), or logits (b, t), under `decoding`, and their standard deviation over samples, or 0."""
+        """Return test scores under `decoding`, and their standard deviation over samples (0 for `argmax`)."""
         if draws is None:
             return super().predict_scores(features, lengths)
         segments = next(iter(features.values())).shape[1]
@@ -203,19 +214,19 @@ class PAMFN(Network):
         return scores.mean(dim=0), scores.std(dim=0, correction=0)
 
     def stage_lengths(self, segments: int) -> list[int]:
-        """Length of the time axis after each stage."""
+        """Return the length of the time axis after each stage."""
         if self.per_segment:
             return [segments] * self.num_stages
         return [segments // 2**i for i in range(1, self.num_stages)] + [1]
 
 
 def gumbel(shape: Sequence[int], like: Tensor) -> Tensor:
-    """Standard Gumbel noise (equation 9), in float32."""
+    """Draw standard Gumbel noise (equation 9) in float32."""
     return -torch.empty(*shape, device=like.device).exponential_().log()
 
 
 def decision_noise(keys: Sequence[int], draws: int, lengths: Sequence[int], choices: int) -> list[Tensor]:
-    """Gumbel noise [(b, draws, t', choices)] of each stage; a video's follows from its key, at any padded length."""
+    """Draw Gumbel noise of each stage, [(b, draws, t', choices)]; a video's follows from its key, however padded."""
     noise = [np.empty((len(keys), draws, t, choices), dtype=np.float32) for t in lengths]
     for stage, values in enumerate(noise):
         for row, key in enumerate(keys):

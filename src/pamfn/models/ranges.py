@@ -1,7 +1,7 @@
-"""The ranges of the networks' arguments: a constructor names one for each, and the configuration is checked by it.
+"""The ranges of the networks' arguments, which their constructors name and the configuration is checked by.
 
-Upper ends are far beyond what is sensible: they are there so that a slip of the hand is a sentence, and not a network
-that takes minutes or all memory to build.
+Upper ends are far beyond what is sensible: they turn a slip of the hand into a sentence, where it would otherwise be a
+network that takes minutes or all memory to build.
 """
 
 from collections.abc import Sequence
@@ -10,34 +10,34 @@ from typing import Annotated
 from pydantic import Field
 
 Width = Annotated[int, Field(gt=0, le=16_384)]
-"""Channels of a layer, or what they are divided by."""
+"""Number of channels of a layer, or a divisor of it."""
 
 Layers = Annotated[int, Field(gt=0, le=64)]
-"""Layers or stages one behind the other, of which there is at least one."""
+"""Number of layers or stages one behind the other, at least one."""
 
 LayersOrNone = Annotated[int, Field(ge=0, le=64)]
-"""Layers one behind the other, which may be left out."""
+"""Number of layers one behind the other; 0 for none."""
 
 Heads = Annotated[int, Field(gt=0, le=1024)]
-"""Of an attention; they divide its width."""
+"""Number of heads of an attention; it divides the width."""
 
 Count = Annotated[int, Field(gt=0, le=1024)]
-"""Things side by side, such as FusionNets, tokens and samples."""
+"""Number of things side by side, such as FusionNets, tokens and samples."""
 
 Several = Annotated[int, Field(ge=2, le=1024)]
-"""Things side by side that are compared with each other."""
+"""Number of things that are compared with each other, at least two."""
 
 Rows = Annotated[int, Field(gt=0, le=65_536)]
-"""Rows of a table that has one for every segment."""
+"""Number of rows of a table that has one for every segment."""
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
-"""Of something that does not always happen."""
+"""Probability of something that does not always happen."""
 
 Positive = Annotated[float, Field(ge=1e-6, le=1e6)]
-"""A scale, which is divided by: so small or large that float32 loses nothing."""
+"""A scale, which something is divided by; neither so small nor so large that float32 loses anything."""
 
 NotNegative = Annotated[float, Field(ge=0, le=1e6)]
-"""A weight of a loss, or a margin; 0 for none."""
+"""The weight of a loss, or a margin; 0 for none."""
 
 Candidates = Annotated[Sequence[Positive], Field(min_length=1, max_length=100)]
-"""Values of a scale that are tried one after the other."""
+"""The values of a scale that are tried one after the other."""

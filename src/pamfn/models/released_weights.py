@@ -1,7 +1,7 @@
-"""The authors' released weights as weights of the networks here.
+"""Translate the authors' released weights into weights of the networks here.
 
-The released state dicts have one entry for every FusionNet and every modality where ours hold them stacked, pointwise
-convolutions (o, i, 1) where ours are linear layers (o, i), and some tensors that the network never uses.
+The released state dicts have one entry for every FusionNet and every modality where ours hold them stacked; they have
+pointwise convolutions (o, i, 1) where ours have linear layers (o, i), and some tensors that the network never uses.
 """
 
 import json
@@ -30,19 +30,20 @@ RELEASED: dict[str, Any] = {
     "shared_attention": True,
     "temperature": "unconstrained",
 }
-"""The readings of the released code, under which its weights mean what they meant there."""
-NAMED = 8
+"""The settings of PAMFN that make it compute what the released code computes (docs/paper-vs-code.md)."""
+MOST_LISTED = 8
 
 Layers = dict[str, list[str]]
-"""Our layer -> the authors' layers that are stacked in it, in order."""
+"""{our layer: the authors' layers that are stacked in it, in order}."""
 
 
 @dataclass(frozen=True)
 class Imported:
-    """Imported weights: `state` under our names, and in `settings` what their shapes say of the network.
+    """Imported weights of a branch or of a whole network.
 
-    A branch's settings are arguments of `ModalityBranch`; a whole network's are PAMFN's, with one such set a modality
-    under `branches`. Numbers of heads cannot be seen in weights.
+    state: {our name: weight}
+    settings: the arguments of `ModalityBranch` or PAMFN that the weights' shapes give; PAMFN's has the arguments of
+        each modality's branch under `branches`. Numbers of heads cannot be seen in weights.
     """
 
     state: dict[str, Tensor]
@@ -53,26 +54,26 @@ class Imported:
         return "branches" not in self.settings
 
     def network(self, **chosen: Any) -> ModalityBranch | PAMFN:
-        """The network with these weights. `chosen`: further arguments, e.g. msfd_heads=4; default: as released."""
+        """Build the network with these weights; `chosen`: more arguments, e.g. msfd_heads=4, default: as released."""
         network = _build(self.settings, **chosen)
         network.load_state_dict(self.state)
         return network
 
     def write(self, path: Path) -> None:
-        """Writes weights and settings as one `.safetensors` file; InputError when that is not possible."""
+        """Write weights and settings as one `.safetensors` file; InputError when that is not possible."""
         with whole(path) as temporary:
             temporary.write_bytes(save(self.state, {"settings": json.dumps(self.settings)}))
 
     @staticmethod
     def read(path: Path) -> "Imported":
-        """What `write` wrote."""
+        """Read what `write` wrote."""
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             return Imported(state, json.loads(file.metadata()["settings"]))
 
 
 def from_authors(state: Mapping[str, Tensor]) -> Imported:
-    """The authors' weights of a whole network or of a single branch, by their state-dict names.
+    """Translate the authors' weights of a whole network or of a single branch, given by their state-dict names.
 
     Raises:
         InputError: when weights are missing, of a shape that does not fit the others, or unknown; all are named.
@@ -126,7 +127,7 @@ def _network_settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _sizes(state: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
-    """Shape of a convolution's weight (o, i, k)."""
+    """Return the shape (o, i, k) of a convolution's weight."""
     if name not in state:
         raise InputError(f"weights are missing: {name}.")
     shape = tuple(state[name].shape)
@@ -185,7 +186,7 @@ def _sources(name: str, layers: Layers) -> list[str]:
 
 
 def _check(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], sources: Mapping[str, list[str]]) -> None:
-    """Refuses weights that are missing, unknown, or of another shape than the network of these settings has."""
+    """Refuse weights that are missing, unknown, or of another shape than in the network of these settings."""
     expected = {}
     for name, parts in sources.items():
         shape = tuple(wanted[name].shape)
@@ -204,10 +205,11 @@ def _check(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], sources: M
 
 
 def _stacked(parts: list[Tensor], shape: torch.Size) -> Tensor:
-    """Copies side by side on the first axis; of counters, which are alike, the first."""
+    """Stack weights on the first axis; of counters, which are alike, return the first."""
     return (torch.cat(parts) if shape else parts[0].clone()).reshape(shape).detach()
 
 
 def _listed(names: Iterable[str]) -> str:
     listed = list(names)
-    return ", ".join(listed[:NAMED]) + (f" and {len(listed) - NAMED} more" if len(listed) > NAMED else "")
+    more = f" and {len(listed) - MOST_LISTED} more" if len(listed) > MOST_LISTED else ""
+    return ", ".join(listed[:MOST_LISTED]) + more

@@ -12,8 +12,8 @@ def checkpoint(file: Path, out: Path | None) -> None:
     Raises:
         InputError: when the file is not such a checkpoint, or the result cannot be written.
     """
-    from pamfn.data.pickles import load_module_state
     from pamfn.models.released_weights import from_authors
+    from pamfn.models.saved_networks import load_module_state
 
     out = out or file.with_suffix(".safetensors")
     if out.resolve() == file.resolve():

@@ -1,4 +1,4 @@
-"""The methods that PAMFN is compared with, a file each."""
+"""The methods that PAMFN is compared with, one file each."""
 
 from pamfn.models.baselines.action_net import ActionNet
 from pamfn.models.baselines.gdlt import GDLT

@@ -14,14 +14,21 @@ from pamfn.models.ranges import Probability, Width
 
 
 class ActionNetOutput(NamedTuple):
-    """score (b,) in [0, 1] and weights {modality: (b, t)} of the segments, which sum to 1."""
+    """Output of ACTION-NET.
+
+    score: (b,) in [0, 1]
+    weights: {modality: (b, t)} of the segments, which sum to 1
+    """
 
     score: Tensor
     weights: dict[str, Tensor]
 
 
 def adjacency(valid: Tensor) -> Tensor:
-    """Normalised graph of neighbouring segments: mask (b, t) -> D^-1/2 A D^-1/2 (b, t, t) with A_ij = exp(-|i - j|)."""
+    """Return the normalised graph of neighbouring segments: mask (b, t) -> D^-1/2 A D^-1/2, (b, t, t).
+
+    A_ij = exp(-|i - j|) between real segments.
+    """
     position = torch.arange(valid.shape[1], device=valid.device, dtype=torch.float32)
     closeness = torch.exp(-(position[:, None] - position).abs()) * valid[:, :, None] * valid[:, None]
     scale = closeness.sum(dim=2).clamp_min(1e-12).rsqrt()
@@ -29,9 +36,11 @@ def adjacency(valid: Tensor) -> Tensor:
 
 
 class ContextAwareAttention(nn.Module):
-    """Segments and what surrounds them in time, summed with learned weights.
+    """Segments and their context in time, summed with learned weights.
 
-    Shapes: x (b, t, c), valid (b, t), or (1, t) for all, -> summary (b, 2 d), weights (b, t).
+    x: (b, t, c)
+    valid: (b, t), or (1, t) for all videos
+    returns: summary (b, 2 d), weights (b, t)
     """
 
     def __init__(self, width: int, d_model: int, hidden: int) -> None:
@@ -56,14 +65,18 @@ class ContextAwareAttention(nn.Module):
 class ActionNet(Network):
     """A context-aware attention stream for every modality, and a head on their summaries.
 
-    Shapes: features {modality: (b, t, c_m)} -> score (b,) in [0, 1]. `lengths` (b,): number of real segments of each
-    video when videos of different length share the batch.
+    features: {modality: (b, t, c_m)}
+    lengths: (b,) number of real segments of each video; None where all t are real
+    returns: `ActionNetOutput`
+
     Source: the authors' code, qinghuannn/ACTION-NET. Theirs has a dynamic stream (clips) and a static one (images);
-    here there are as many as modalities, one where no static features exist. The graph follows the length of the video
-    instead of being a table of the training crop's (docs/methods.md).
+    here there is one for every modality. The graph follows the length of the video, where theirs is a table of the
+    training crop's size (docs/methods.md).
 
     Args:
-        widths: {modality: feature width}. hidden: of each stream's attention. head_hidden: of the head.
+        widths: {modality: feature width}.
+        hidden: width of the hidden layer of each stream's attention.
+        head_hidden: width of the head's hidden layer.
     """
 
     def __init__(
@@ -91,13 +104,13 @@ class ActionNet(Network):
                 nn.init.zeros_(module.bias)
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Parameters that learn at the head's own rate."""
+        """Return the parameters that learn at the head's own rate."""
         return list(self.head.parameters())
 
     def forward(self, features: Mapping[str, Tensor], lengths: Tensor | None = None) -> ActionNetOutput:
         x = next(iter(features.values()))
         valid = x.new_ones(1, x.shape[1], dtype=torch.bool) if lengths is None else valid_segments(lengths, x.shape[1])
-        found = {m: stream(features[m], valid) for m, stream in self.streams.items()}
-        summary = torch.cat([summary for summary, _ in found.values()], dim=1)
+        streams = {m: stream(features[m], valid) for m, stream in self.streams.items()}
+        summary = torch.cat([summary for summary, _ in streams.values()], dim=1)
         score = torch.sigmoid(full_precision(self.head, summary)).flatten()
-        return ActionNetOutput(score, {m: weights for m, (_, weights) in found.items()})
+        return ActionNetOutput(score, {m: weights for m, (_, weights) in streams.items()})

@@ -9,13 +9,18 @@ from torch import Tensor, nn
 
 from pamfn.models.attention import FeedForward, MultiheadAttention
 from pamfn.models.baselines.streams import only_stream, only_width
-from pamfn.models.layers import Dropout, Pointwise, SequenceNorm, full_precision, valid_segments
+from pamfn.models.layers import Dropout, Pointwise, SequenceNorm, full_precision, real_segments
 from pamfn.models.network import Network
 from pamfn.models.ranges import Heads, Layers, LayersOrNone, NotNegative, Probability, Several, Width
 
 
 class GDLTOutput(NamedTuple):
-    """score (b,) in [0, 1], responses (b, k) of the grades, which sum to 1, and decoded queries (b, k, d)."""
+    """Output of GDLT.
+
+    score: (b,) in [0, 1]
+    responses: (b, k) of the grades, which sum to 1
+    queries: (b, k, d) decoded
+    """
 
     score: Tensor
     responses: Tensor
@@ -38,7 +43,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Queries (b, k, d) look at each other, then at the memory (b, t, d): -> (b, k, d)."""
+    """Queries (b, k, d) attend to each other, then to the memory (b, t, d): -> (b, k, d)."""
 
     def __init__(self, d_model: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -57,14 +62,17 @@ class DecoderLayer(nn.Module):
 class GDLT(Network):
     """A Transformer whose learned queries each stand for a grade; the score weighs the grades by their responses.
 
-    Shapes: features (b, t, c) of one modality -> score (b,) in [0, 1]. `lengths` (b,): number of real segments of each
-    video when videos of different length share the batch.
-    Source: the authors' code, xuangch/CVPR22_GDLT. What it gets wrong and is put right here: docs/methods.md.
+    features: (b, t, c) of one modality
+    lengths: (b,) number of real segments of each video; None where all t are real
+    returns: `GDLTOutput`
+
+    Source: the authors' code, xuangch/CVPR22_GDLT. Its mistakes, which are put right here: docs/methods.md.
 
     Args:
         widths: {modality: feature width} of the one modality.
         grades: number of queries k; their values are evenly spaced in [0, 1].
-        triplet: weight of the loss that keeps the grades' decoded queries apart. margin: its margin, in 1 - cosine.
+        triplet: weight of the loss that keeps the grades' decoded queries apart.
+        margin: its margin, in 1 - cosine.
     """
 
     def __init__(
@@ -100,7 +108,7 @@ class GDLT(Network):
 
     def forward(self, features: Tensor | Mapping[str, Tensor], lengths: Tensor | None = None) -> GDLTOutput:
         x = only_stream(features)
-        valid = None if lengths is None else valid_segments(lengths, x.shape[1])
+        valid = real_segments(x, lengths)
         x = F.relu(self.norm1(self.linear1(x), valid))
         x = self.norm2(self.linear2(x), valid)
         for layer in self.encoder:
@@ -114,12 +122,15 @@ class GDLT(Network):
         return GDLTOutput(responses @ self.get_buffer("values"), responses, queries)
 
     def added_loss(self, output: GDLTOutput) -> Tensor:
-        """The weighted triplet loss over the batch's decoded queries."""
+        """Return the weighted triplet loss over the batch's decoded queries."""
         return self.triplet * hardest_triplet(output.queries, self.margin)
 
 
 def initialise(layers: nn.Module) -> None:
-    """Xavier-uniform matrices; of attention zero biases, and inputs as if query, key, value were one matrix."""
+    """Initialise as the authors do: Xavier-uniform matrices, in attention zero biases.
+
+    Query, key and value are drawn as if they were one matrix.
+    """
     for module in layers.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
@@ -134,7 +145,7 @@ def initialise(layers: nn.Module) -> None:
 
 
 def hardest_triplet(queries: Tensor, margin: float) -> Tensor:
-    """Mean hinge over all decoded queries (b, k, d) as anchors, in cosine distance, over the whole batch.
+    """Return the mean triplet hinge in cosine distance, every decoded query (b, k, d) of the batch being an anchor.
 
     The positive is the farthest query of the same grade, the negative the nearest one of another grade.
     """

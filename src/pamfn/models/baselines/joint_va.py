@@ -2,30 +2,26 @@
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pamfn.models.baselines.streams import two_widths
+from pamfn.models.baselines.streams import scored, two_widths
 from pamfn.models.branch import Embedding
-from pamfn.models.layers import Dropout, Pointwise, average, full_precision, valid_segments
-from pamfn.models.network import Network
+from pamfn.models.layers import Dropout, Pointwise, average, real_segments
+from pamfn.models.network import Network, ScoreOutput
 from pamfn.models.ranges import Probability, Width
-
-
-class JointVAOutput(NamedTuple):
-    """score (b,) in [0, 1], or logits (b, t) per segment."""
-
-    score: Tensor
 
 
 class DisentangledAttention(nn.Module):
     """Non-local attention of two parts, pairwise over deviations from the mean over time and unary, with a residual.
 
-    Shapes: x and source (b, t, d_model), valid (b, t) true on the real segments of both or None -> (b, t, d_model).
-    sentinel: a learned vector stands beside the source's segments, so that attention can leave a noisy source.
+    x, source: (b, t, d_model)
+    valid: (b, t) true on the real segments of both; None where all are real
+    returns: (b, t, d_model)
+
+    sentinel: a learned vector stands beside the source's segments, so that attention can avoid a noisy source.
     """
 
     def __init__(self, d_model: int, hidden: int, sentinel: bool) -> None:
@@ -56,23 +52,27 @@ class DisentangledAttention(nn.Module):
 
 
 def centred(x: Tensor, valid: Tensor | None) -> Tensor:
-    """(b, t, d) less its mean over the valid segments."""
+    """Subtract the mean over the valid segments of (b, t, d)."""
     return x - average(x, valid)
 
 
 class JointVA(Network):
     """Each of two modalities attends to itself and to the other; the four sequences are joined and averaged over time.
 
-    Shapes: features {modality: (b, t, c_m)} of two modalities -> score (b,) in [0, 1]. `lengths` (b,): number of real
-    segments of each video when videos of different length share the batch.
-    A reconstruction: the sources are the paper's abstract and a third party's implementation, since the authors' code
-    could not be reached. Embedding, widths and the score of a whole video are our choice, PAMFN says nothing about
+    features: {modality: (b, t, c_m)} of two modalities
+    lengths: (b,) number of real segments of each video; None where all t are real
+    returns: score (b,) in [0, 1]; `per_segment`: (b, t) logits
+
+    Source: the paper's abstract and a third party's implementation, since the authors' code could not be reached: a
+    reconstruction. Embedding, widths and the score of a whole video are our choice; PAMFN's paper says nothing about
     them (docs/methods.md).
 
     Args:
-        widths: {modality: feature width} of the two. attention: width of queries, keys and values.
-        dropout: of the embeddings. head_hidden, head_dropout: of the regressor.
-        per_segment: every segment gets a logit, (b, t), and nothing is averaged: highlights, its own task.
+        widths: {modality: feature width} of the two.
+        attention: width of queries, keys and values.
+        dropout: of the embeddings.
+        head_hidden, head_dropout: of the regressor.
+        per_segment: nothing is averaged and every segment gets a logit: highlights, for which the method was made.
     """
 
     def __init__(
@@ -104,17 +104,12 @@ class JointVA(Network):
         )
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Parameters that learn at the head's own rate."""
+        """Return the parameters that learn at the head's own rate."""
         return list(self.head.parameters())
 
-    def forward(self, features: Mapping[str, Tensor], lengths: Tensor | None = None) -> JointVAOutput:
-        segments = next(iter(features.values())).shape[1]
-        valid = None if lengths is None else valid_segments(lengths, segments)
+    def forward(self, features: Mapping[str, Tensor], lengths: Tensor | None = None) -> ScoreOutput:
+        valid = real_segments(next(iter(features.values())), lengths)
         streams = [embedding(features[m], valid) for m, embedding in self.embeddings.items()]
         within = [attend(x, x, valid) for attend, x in zip(self.within, streams, strict=True)]
         across = [attend(x, y, valid) for attend, x, y in zip(self.across, streams, streams[::-1], strict=True)]
-        joined = torch.cat([*within, *across], dim=-1)
-        if self.per_segment:
-            return JointVAOutput(full_precision(self.head, joined).squeeze(-1))
-        joined = average(joined, valid).squeeze(1)
-        return JointVAOutput(torch.sigmoid(full_precision(self.head, joined)).flatten())
+        return scored(self.head, torch.cat([*within, *across], dim=-1), valid, per_segment=self.per_segment)

@@ -14,7 +14,11 @@ from pamfn.models.ranges import Count, Probability, Width
 
 
 class MiniNetOutput(NamedTuple):
-    """score (b, t): logits whose softmax over a video says which clips stand for it. bag (b, 2): is it of the topic?"""
+    """Output of MINI-Net.
+
+    score: (b, t) logits, whose softmax over a video says which clips stand for it
+    bag: (b, 2) logits of whether the video is of the topic
+    """
 
     score: Tensor
     bag: Tensor
@@ -23,13 +27,17 @@ class MiniNetOutput(NamedTuple):
 class MiniNet(BagNetwork):
     """Clips are weighed against each other, and their weighted sum tells videos of a topic from others.
 
-    Shapes: features {modality: (b, t, c_m)} of a visual and an audio stream -> logits (b, t). `lengths` (b,): number of
-    real clips of each video when videos of different length share the batch. Scores compare clips of one video only.
+    features: {modality: (b, t, c_m)} of a visual and an audio stream
+    lengths: (b,) number of real clips of each video; None where all t are real
+    returns: `MiniNetOutput`, whose scores compare clips of one video only
+
     It never sees a clip's label: it is trained on bags, half of them of other topics (`data.bags`).
     Source: the authors' code, xuantengh/MINI-Net. What differs here: docs/methods.md.
 
     Args:
-        widths: {modality: feature width} of the two, the visual one first. modules: parallel fusions of both.
+        widths: {modality: feature width} of the two, the visual one first.
+        modules: number of parallel fusions of both.
+        narrow: width of each fusion's output.
     """
 
     per_segment = True
@@ -73,6 +81,9 @@ class MiniNet(BagNetwork):
         return MiniNetOutput(score, full_precision(self.classifier, bag))
 
     def bag_loss(self, output: MiniNetOutput, target: Tensor) -> Tensor:
-        """Cross-entropy of bags, target (2 b,) with the b of the topic first, and a hinge between every pair's best."""
+        """Return the cross-entropy of the bags plus a hinge between the highest clip weights of every pair of bags.
+
+        target: (2 b,) the b bags of the topic first
+        """
         positive, negative = output.score.softmax(dim=1).amax(dim=1).chunk(2)
         return F.cross_entropy(output.bag, target.long()) + F.relu(1 - positive + negative).mean()

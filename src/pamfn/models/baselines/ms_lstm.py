@@ -11,25 +11,31 @@ from torch import Tensor, nn
 
 from pamfn.models.baselines.skip_lstm import SkipLSTMs
 from pamfn.models.baselines.streams import only_stream, only_width
-from pamfn.models.layers import Pointwise, SequenceNorm, full_precision, valid_segments
+from pamfn.models.layers import Pointwise, SequenceNorm, full_precision, real_segments, valid_segments
 from pamfn.models.network import Network
 from pamfn.models.ranges import Count, NotNegative, Positive, Width
 
 SCALES = ((2, 1), (4, 2), (8, 4))
-"""Kernel and stride, in segments, of the three scales."""
+"""(kernel, stride) of the three scales, in segments."""
 
 
 class MSLSTMOutput(NamedTuple):
-    """score (b,), which nothing keeps in [0, 1], and attention (b, t, r) of the r rows over time."""
+    """Output of MS-LSTM.
+
+    score: (b,), not bounded
+    attention: (b, t, r) of the r rows over time
+    """
 
     score: Tensor
     attention: Tensor
 
 
 class SelfAttentiveLSTM(nn.Module):
-    """r weighted sums over time, read one after the other by an LSTM.
+    """An LSTM that reads r weighted sums over time, one after the other.
 
-    Shapes: x (b, t, c), valid (b, t) or None -> last hidden state (b, hidden), attention (b, t, r).
+    x: (b, t, c)
+    valid: (b, t) or None
+    returns: last hidden state (b, hidden), attention (b, t, r)
     """
 
     def __init__(self, width: int, hidden: int, attention_hidden: int, rows: int) -> None:
@@ -52,7 +58,9 @@ class SelfAttentiveLSTM(nn.Module):
 class Windows(nn.Module):
     """Overlapping windows of segments as one vector each, without padding.
 
-    Shapes: x (b, t, c), lengths (b,) or None -> (b, t', d), and how many of the t' are real (b,) or None.
+    x: (b, t, c)
+    lengths: (b,) or None
+    returns: windows (b, t', d), number of real windows of each video (b,) or None
     """
 
     def __init__(self, width: int, d_model: int, kernel: int, stride: int) -> None:
@@ -72,19 +80,21 @@ class Windows(nn.Module):
 
 
 class MSLSTM(Network):
-    """A self-attentive LSTM and a skip-LSTM on each of three scales; a regressor on their last states.
+    """A self-attentive LSTM, a skip-LSTM on each of three scales, and a regressor on their last states.
 
-    Shapes: features (b, t, c) of one modality -> score (b,), not bounded. `lengths` (b,): number of real segments of
-    each video when videos of different length share the batch. t must be at least 8, the widest window.
-    Source: the authors' code, chmxu/MS_LSTM. What it gets wrong and is put right here: docs/methods.md.
+    features: (b, t, c) of one modality, t at least 8, the widest window
+    lengths: (b,) number of real segments of each video; None where all t are real
+    returns: `MSLSTMOutput`
+
+    Source: the authors' code, chmxu/MS_LSTM. Its mistakes, which are put right here: docs/methods.md.
 
     Args:
         widths: {modality: feature width} of the one modality.
-        rows: number r of attended sums. penalty: weight of the loss that keeps the rows apart, beside the squared error
-            in units of 1 / score_scale.
-        score_scale: the last layer speaks in units of 1 / score_scale: with the points of a score of 1 it regresses raw
-            points, as released.
-        random_start: skip-LSTMs start from random states, also at test time, as released. Those of a test video follow
+        rows: number r of attended sums.
+        penalty: weight of the loss that keeps the rows apart, beside the squared error in units of 1 / score_scale.
+        score_scale: the last layer's output is in units of 1 / score_scale; with the points of a score of 1 it
+            regresses raw points, as released.
+        random_start: skip-LSTMs start from random states, also at test time, as released; those of a test video follow
             from the seed and the video.
     """
 
@@ -118,9 +128,9 @@ class MSLSTM(Network):
     def forward(
         self, features: Tensor | Mapping[str, Tensor], lengths: Tensor | None = None, start: Tensor | None = None
     ) -> MSLSTMOutput:
-        """`start` (b, 2, 3, hidden): hidden and cell states before the first step of every scale."""
+        """Score videos. `start` (b, 2, 3, hidden): hidden and cell states before the first step of every scale."""
         x = only_stream(features)
-        valid = None if lengths is None else valid_segments(lengths, x.shape[1])
+        valid = real_segments(x, lengths)
         x = self.norm(F.relu(self.embedding(x)), valid)
         state, attention = self.attentive(x, valid)
         windows, steps = zip(*(scale(x, lengths) for scale in self.scales), strict=True)
@@ -130,7 +140,7 @@ class MSLSTM(Network):
         return MSLSTMOutput(points / self.score_scale, attention)
 
     def draws(self, keys: Sequence[int], segments: int) -> list[Tensor] | None:
-        """The random states that `predict_scores` starts from, [(b, 2, 3, hidden)]; None for zero states."""
+        """Draw the random states that `predict_scores` starts from, [(b, 2, 3, hidden)]; None for zero states."""
         if not self.lstms.random_start:
             return None
         size = (2, len(SCALES), self.lstms.hidden)
@@ -140,12 +150,12 @@ class MSLSTM(Network):
     def predict_scores(
         self, features: Mapping[str, Tensor], lengths: Tensor | None = None, draws: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Test scores (b,), and 0: they are drawn once."""
+        """Return test scores (b,), and a spread of 0: the states are drawn once."""
         score = self(features, lengths, None if draws is None else draws[0]).score
         return score, torch.zeros_like(score)
 
     def added_loss(self, output: MSLSTMOutput) -> Tensor:
-        """Weighted squared Frobenius norm of A^T A - I, mean over videos."""
+        """Return the weighted squared Frobenius norm of A^T A - I, mean over videos."""
         overlap = output.attention.transpose(1, 2) @ output.attention
         identity = torch.eye(overlap.shape[1], device=overlap.device)
         return self.penalty / self.score_scale**2 * (overlap - identity).square().sum(dim=(1, 2)).mean()

@@ -1,31 +1,27 @@
 """MSAF: multimodal split attention fusion (Su, Hu, Li, Cao, 2020) between the branches of the modalities."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from pamfn.models.branch import Embedding, ResidualBlock
 from pamfn.models.head import RegressionHead
-from pamfn.models.layers import average, full_precision, pool, poolings, valid_segments
-from pamfn.models.network import Network
+from pamfn.models.layers import average, full_precision, pool, poolings, real_segments
+from pamfn.models.network import Network, ScoreOutput
 from pamfn.models.ranges import Layers, Probability, Width
 
 STAGES = 3
 
 
-class MSAFOutput(NamedTuple):
-    """score (b,) in [0, 1]."""
-
-    score: Tensor
-
-
 class SplitAttention(nn.Module):
-    """Weighs blocks of channels of all modalities, channel by channel, by what the blocks hold in sum.
+    """Weights for the channels of all modalities, computed from the sum of their blocks of channels.
 
-    Shapes: x {modality: (b, t, d)}, valid (b, t) or None -> weights (b, m, d), which over modalities and the blocks of
-    each sum to 1 where floor is 0, and else are floor + (1 - floor) times that.
+    x: {modality: (b, t, d)}
+    valid: (b, t) or None
+    returns: weights (b, m, d), floor + (1 - floor) w; each w sums to 1 over the modalities and the blocks of each
+
     Raises ValueError when d is not divisible by the width of a block. With one modality and one block all are 1.
     """
 
@@ -53,17 +49,23 @@ class SplitAttention(nn.Module):
 
 
 class MSAF(Network):
-    """PAMFN's branches from scratch, their features weighed together after some stages; one head on their ends.
+    """PAMFN's branches from scratch, whose features are weighed together after some stages, and one head on their ends.
 
-    Shapes: features {modality: (b, t, c_m)} -> score (b,) in [0, 1]. `lengths` (b,): number of real segments of each
-    video when videos of different length share the batch. t must be at least 4.
-    Source: the authors' code, anita-hu/MSAF, for the attention; where it stands and the head are our choice, of the
-    size that PAMFN's paper gives (docs/methods.md).
+    features: {modality: (b, t, c_m)}, t at least 4
+    lengths: (b,) number of real segments of each video; None where all t are real
+    returns: score (b,) in [0, 1]
+
+    Source: the authors' code, anita-hu/MSAF, for the attention. Its place and the head are our choice, of the size
+    that PAMFN's paper gives (docs/methods.md).
 
     Args:
-        widths: {modality: feature width}, two or more. fusion_stages: behind which of the three stages features are
-            weighed. block: channels of a block. reduction: of the attention's hidden layer. floor: least weight.
-        join: how the branches' last features reach the head. head_reduction: its hidden layer is d_model / that.
+        widths: {modality: feature width}, two or more.
+        fusion_stages: those of the three stages behind which features are weighed.
+        block: number of channels of a block.
+        reduction: the attention's hidden layer is block / reduction wide.
+        floor: least weight of a channel.
+        join: how the branches' last features reach the head.
+        head_reduction: the head's hidden layer is d_model / head_reduction wide.
     """
 
     min_segments = 2 ** (STAGES - 1)
@@ -97,21 +99,20 @@ class MSAF(Network):
         self.head = RegressionHead(width, d_model, head_reduction, dropout=0.0)
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Parameters that learn at the head's own rate."""
+        """Return the parameters that learn at the head's own rate."""
         return list(self.head.parameters())
 
-    def forward(self, features: Mapping[str, Tensor], lengths: Tensor | None = None) -> MSAFOutput:
-        segments = next(iter(features.values())).shape[1]
-        valid = None if lengths is None else valid_segments(lengths, segments)
+    def forward(self, features: Mapping[str, Tensor], lengths: Tensor | None = None) -> ScoreOutput:
+        valid = real_segments(next(iter(features.values())), lengths)
         x = {m: embedding(features[m], valid) for m, embedding in self.embeddings.items()}
         for i, (blocks, pooling) in enumerate(zip(self.blocks, poolings(STAGES, False), strict=True), start=1):
             assert isinstance(blocks, nn.ModuleDict)
             x = {m: pool(block(x[m], valid), pooling, valid) for m, block in blocks.items()}
             lengths = None if lengths is None or i == STAGES else lengths // 2
-            valid = None if lengths is None else valid_segments(lengths, segments // 2**i)
+            valid = real_segments(next(iter(x.values())), lengths)
             if str(i) in self.attention:
                 weights = self.attention[str(i)](x, valid)
                 x = {m: y * weights[:, None, j] for j, (m, y) in enumerate(x.items())}
         ends = torch.stack([y.squeeze(1) for y in x.values()], dim=1)  # (b, m, d)
         joined = ends.flatten(1) if self.join == "concat" else ends.sum(dim=1)
-        return MSAFOutput(full_precision(self.head, joined).flatten())
+        return ScoreOutput(full_precision(self.head, joined).flatten())

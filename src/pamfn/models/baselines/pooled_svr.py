@@ -1,7 +1,7 @@
 """Pooled features and support vector regression, as C3D+SVR (Parmar and Morris, CVPR workshops 2017)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -9,30 +9,28 @@ import torch.nn.functional as F
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from pamfn.models.layers import average, valid_segments
-from pamfn.models.network import SolvedNetwork
+from pamfn.models.layers import average, real_segments
+from pamfn.models.network import ScoreOutput, SolvedNetwork
 from pamfn.models.ranges import Candidates, NotNegative, Positive, Several
-
-
-class SVROutput(NamedTuple):
-    """score (b,), which nothing keeps in [0, 1]."""
-
-    score: Tensor
 
 
 class PooledSVR(SolvedNetwork):
     """Linear support vector regression on each video's pooled features; it is solved, not trained by epochs.
 
-    Shapes: features {modality: (b, t, c_m)} -> score (b,), not bounded. `lengths` (b,): number of real segments of each
-    video when videos of different length share the batch.
-    Source: the papers' descriptions; the authors released no code for it. With other features than C3D's it is named by
-    those (VST+SVR).
+    features: {modality: (b, t, c_m)}
+    lengths: (b,) number of real segments of each video; None where all t are real
+    returns: score (b,), not bounded
+
+    Source: the papers' descriptions; the authors released no code for it. With features other than C3D's it is named
+    after those (VST+SVR).
 
     Args:
         widths: {modality: feature width}; the pooled features of several modalities are joined.
-        pool: over time. normalise: each pooled vector to length 1 (`l2`), or each feature over the training videos.
-        costs: candidates for C; the one with the best mean Spearman over `folds` parts of the training videos is taken.
-        epsilon: width of the tube without loss, and like C in units of 1 / score_scale (points).
+        pool: how features are pooled over time.
+        normalise: `l2` scales each pooled vector to length 1, `standardise` each feature over the training videos.
+        costs: candidates for C, of which the one with the best mean Spearman correlation over `folds` parts of the
+            training videos is taken.
+        epsilon: width of the tube without loss, like C in units of 1 / score_scale (points).
     """
 
     def __init__(
@@ -59,19 +57,19 @@ class PooledSVR(SolvedNetwork):
         self.register_buffer("cost", torch.zeros(()))
 
     def pooled(self, features: Mapping[str, Tensor], lengths: Tensor | None = None) -> Tensor:
-        """One vector (b, sum of c_m) a video."""
-        found = []
+        """Pool features to one vector (b, sum of c_m) a video."""
+        pooled = []
         for x in features.values():
-            valid = None if lengths is None else valid_segments(lengths, x.shape[1])
+            valid = real_segments(x, lengths)
             if self.pool == "mean":
-                found.append(average(x, valid).squeeze(1))
+                pooled.append(average(x, valid).squeeze(1))
             else:
-                found.append((x if valid is None else x.masked_fill(~valid[..., None], -torch.inf)).amax(dim=1))
-        vector = torch.cat(found, dim=1)
+                pooled.append((x if valid is None else x.masked_fill(~valid[..., None], -torch.inf)).amax(dim=1))
+        vector = torch.cat(pooled, dim=1)
         return F.normalize(vector, dim=1) if self.normalise == "l2" else vector
 
     def solve(self, pooled: Tensor, target: Tensor, seed: int) -> None:
-        """Chooses C by cross-validation on these pooled features (n, c), then fits all of them.
+        """Choose C by cross-validation on these pooled features (n, c), then fit all of them.
 
         Raises:
             ValueError: when there are fewer videos than folds.
@@ -91,28 +89,31 @@ class PooledSVR(SolvedNetwork):
         self.load_state_dict(state)
 
     def chosen(self) -> dict[str, float]:
-        """What was chosen by cross-validation."""
+        """Return the C that cross-validation chose."""
         return {"C": round(float(self.get_buffer("cost")), 9)}
 
     def validated(self, cost: float, x: np.ndarray, y: np.ndarray, parts: Sequence[np.ndarray]) -> float:
-        """Mean Spearman correlation over the parts, each predicted from the others; a constant prediction counts 0."""
-        found = []
+        """Return the mean Spearman correlation over the parts, each predicted from the others.
+
+        A constant prediction counts as 0.
+        """
+        correlations = []
         for part in parts:
             rest = np.setdiff1d(np.arange(len(x)), part)
             weight, bias = self.solution(cost, x[rest], y[rest])
             correlation: Any = spearmanr(x[part] @ weight + bias, y[part])
-            found.append(np.nan_to_num(correlation.statistic))
-        return float(np.mean(found))
+            correlations.append(np.nan_to_num(correlation.statistic))
+        return float(np.mean(correlations))
 
     def solution(self, cost: float, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
-        """Weights (c,) and bias of the support vector regression."""
+        """Return weights (c,) and bias of the support vector regression."""
         from sklearn.svm import SVR
 
         model = SVR(kernel="linear", C=cost, epsilon=self.epsilon).fit(x, y)
         return model.coef_[0].copy(), float(model.intercept_[0])
 
-    def forward(self, features: Mapping[str, Tensor], lengths: Tensor | None = None) -> SVROutput:
+    def forward(self, features: Mapping[str, Tensor], lengths: Tensor | None = None) -> ScoreOutput:
         pooled = self.pooled(features, lengths)
         with torch.autocast(pooled.device.type, enabled=False):  # rounded to bfloat16, different scores would tie
             x = (pooled - self.get_buffer("mean")) / self.get_buffer("scale")
-            return SVROutput((x @ self.weight + self.bias) / self.score_scale)
+            return ScoreOutput((x @ self.weight + self.bias) / self.score_scale)

@@ -14,8 +14,10 @@ sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.ate
 class SkipLSTMs(nn.Module):
     """An LSTM for each of s scales, side by side, that in a step takes its new state or keeps the old one.
 
-    Shapes: x [(b, t_1, c), ..., (b, t_s, c)] from the longest scale to the shortest, steps [(b,), ...] real steps of
-    each video or None for all, start (b, 2, s, d) hidden and cell states or None -> last hidden states [(b, d), ...].
+    x: [(b, t_1, c), ..., (b, t_s, c)], from the longest scale to the shortest
+    steps: [(b,), ...] number of real steps of each video; None where all are real
+    start: (b, 2, s, d) hidden and cell states before the first step; None for new ones
+    returns: last hidden states [(b, d), ...]
 
     The update probability of a new cell state c is sigmoid(w . c + bias). Step by step it is added to a total of at
     most 1; where the total rounds to 1 the new state is taken and the total starts again. Rounding has no gradient, so
@@ -51,7 +53,7 @@ class SkipLSTMs(nn.Module):
             return Recurrence.apply(*weights, self.update.transpose(1, 2), self.update_bias, start, real, *over_time)  # type: ignore[return-value]
 
     def states(self, x: Sequence[Tensor], start: Tensor | None) -> Tensor:
-        """Hidden and cell states before the first step, (2, s, b, d): those that are given, or new ones."""
+        """Return the hidden and cell states before the first step, (2, s, b, d): those given, or new ones."""
         if start is not None:
             return start.movedim(0, 2)
         zeros = self.recurrent.new_zeros(2, len(x), len(x[0]), self.hidden)
@@ -59,14 +61,21 @@ class SkipLSTMs(nn.Module):
 
 
 class Recurrence(torch.autograd.Function):
-    """The steps of `SkipLSTMs`; what is not sequential, forward and backward, is done for every step at once.
+    """The steps of `SkipLSTMs`; what is not sequential, forward and backward, is computed for all steps at once.
 
-    input (s, 4 d, c), recurrent (s, 4 d, d) and bias (s, 4 d) of the gates, update (s, 1, d) and update_bias (s, 1, 1),
-    start (2, s, b, d) hidden and cell states, steps (s, b, 1) or None, x [(t, b, c), ...] -> last hidden states
-    [(b, d), ...]. Products are in the precision of x, all else in that of start. There are gradients for input,
-    recurrent, bias and x. Step by step only the scales that still run take part; the first ones run longest.
+    input: (s, 4 d, c) weight of the gates
+    recurrent: (s, 4 d, d)
+    bias: (s, 4 d)
+    update: (s, 1, d)
+    update_bias: (s, 1, 1)
+    start: (2, s, b, d) hidden and cell states
+    steps: (s, b, 1) or None
+    x: [(t, b, c), ...]
+    returns: last hidden states [(b, d), ...]
 
-    What is cheap to compute again is not stored: large tensors cost more time than the arithmetic on them.
+    Products are in the precision of x, all else in that of start. There are gradients for input, recurrent, bias and
+    x. In every step only the scales that still run take part; the first ones run longest. What is cheap to compute
+    again is not stored: large tensors cost more time than the arithmetic on them.
     """
 
     @staticmethod
@@ -146,11 +155,11 @@ class Recurrence(torch.autograd.Function):
 
 
 def activated(gates: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Input, forget and output gate and candidate (..., d) of what they are before activation (..., 4 d)."""
+    """Activate the input, forget and output gates and the candidate, (..., d) each, given as (..., 4 d)."""
     i, f, o, g = gates.to(dtype).chunk(4, dim=-1)
     return i.sigmoid(), f.sigmoid(), o.sigmoid(), g.tanh()
 
 
 def running(times: Sequence[int]) -> list[int]:
-    """How many scales take part in each step."""
+    """Return the number of scales that take part in each step."""
     return [sum(t < time for time in times) for t in range(times[0])]

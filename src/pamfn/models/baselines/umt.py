@@ -8,20 +8,18 @@ from torch import Tensor, nn
 
 from pamfn.errors import InputError
 from pamfn.models.attention import FeedForward, MultiheadAttention
-from pamfn.models.baselines.streams import two_widths
-from pamfn.models.layers import Dropout, Pointwise, average, full_precision, valid_segments
-from pamfn.models.network import Network
+from pamfn.models.baselines.streams import scored, two_widths
+from pamfn.models.layers import Dropout, Pointwise, real_segments
+from pamfn.models.network import Network, ScoreOutput
 from pamfn.models.ranges import Count, Heads, LayersOrNone, Probability, Rows, Width
 
 
-class UMTOutput(NamedTuple):
-    """score (b,) in [0, 1], or logits (b, t) per segment."""
-
-    score: Tensor
-
-
 class Sizes(NamedTuple):
-    """What every layer of the network shares. projected: attention has an output projection."""
+    """The sizes that all layers of the network share.
+
+    positions: number of rows of the learned tables of positions
+    projected: whether attention has an output projection
+    """
 
     d_model: int
     heads: int
@@ -41,7 +39,7 @@ class Sizes(NamedTuple):
 
 
 class Positions(nn.Module):
-    """A learned vector for each of the first t segments: t -> (1, t, d).
+    """A learned vector for each segment's place in time: t -> (1, t, d).
 
     Raises InputError when t is larger than the table.
     """
@@ -60,7 +58,7 @@ class Positions(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward, each on what was normalised before: (b, t, d) -> (b, t, d)."""
+    """Self-attention and feed-forward, each with a norm before it: (b, t, d) -> (b, t, d)."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -76,7 +74,7 @@ class EncoderLayer(nn.Module):
 
 
 class BottleneckLayer(nn.Module):
-    """Two sequences (b, t, d) speak through a few tokens, which read both and are then read by both."""
+    """Two sequences (b, t, d) exchange information through a few tokens, which read both and are then read by both."""
 
     def __init__(self, sizes: Sizes, tokens: int) -> None:
         super().__init__()
@@ -96,15 +94,15 @@ class BottleneckLayer(nn.Module):
         for attend, x in zip(self.compress, normed, strict=True):
             tokens = tokens + self.dropout(attend(asking, x + positions, x, valid))
         tokens = self.of_tokens[1](tokens)
-        ended = []
+        outputs = []
         for i, (x, y) in enumerate(zip(streams, normed, strict=True)):
             x = x + self.dropout(self.expand[i](y + positions, tokens, tokens))
-            ended.append(x + self.dropout(self.feed_forward[i](self.after[i](x))))
-        return ended
+            outputs.append(x + self.dropout(self.feed_forward[i](self.after[i](x))))
+        return outputs
 
 
 class DecoderLayer(nn.Module):
-    """Queries (b, t, d) look at each other, then at the memory (b, t, d): -> (b, t, d)."""
+    """Queries (b, t, d) attend to each other, then to the memory (b, t, d): -> (b, t, d)."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -124,16 +122,23 @@ class DecoderLayer(nn.Module):
 class UMT(Network):
     """Two modalities are encoded alone, fused through bottleneck tokens, decoded, averaged over time and scored.
 
-    Shapes: features {modality: (b, t, c_m)} of two modalities -> score (b,) in [0, 1]. `lengths` (b,): number of real
-    segments of each video when videos of different length share the batch; t is at most `positions`.
-    Source: the authors' code, TencentARC/UMT (UMT-S without text), which scores each clip for itself. The variant of
-    the size that PAMFN's paper gives has no decoder, no output projections and a hidden head layer (docs/methods.md).
+    features: {modality: (b, t, c_m)} of two modalities, t at most `positions`
+    lengths: (b,) number of real segments of each video; None where all t are real
+    returns: score (b,) in [0, 1]; `per_segment`: (b, t) logits
+
+    Source: the authors' code, TencentARC/UMT (UMT-S without text), which scores every clip by itself. The variant of
+    the size that PAMFN's paper gives has no decoder, no output projections and a hidden layer in its head
+    (docs/methods.md).
 
     Args:
-        widths: {modality: feature width} of the two. positions: rows of the learned tables of positions.
-        tokens: of the bottleneck. decoder_layers: 0 for none. projected: whether attention ends in a projection.
-        input_dropout: of the raw features. head_hidden: None for a head of one layer.
-        per_segment: every segment gets a logit, (b, t), as in the authors' code; nothing is averaged.
+        widths: {modality: feature width} of the two.
+        positions: number of rows of the learned tables of positions.
+        tokens: number of tokens of the bottleneck.
+        decoder_layers: 0 for none.
+        projected: whether attention ends in an output projection.
+        input_dropout: dropout of the raw features.
+        head_hidden: width of the head's hidden layer; None for a head of one layer.
+        per_segment: nothing is averaged and every segment gets a logit, as in the authors' code.
     """
 
     def __init__(
@@ -171,12 +176,11 @@ class UMT(Network):
                 nn.init.zeros_(module.bias)
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Parameters that learn at the head's own rate."""
+        """Return the parameters that learn at the head's own rate."""
         return list(self.head.parameters())
 
-    def forward(self, features: Mapping[str, Tensor], lengths: Tensor | None = None) -> UMTOutput:
-        segments = next(iter(features.values())).shape[1]
-        valid = None if lengths is None else valid_segments(lengths, segments)
+    def forward(self, features: Mapping[str, Tensor], lengths: Tensor | None = None) -> ScoreOutput:
+        valid = real_segments(next(iter(features.values())), lengths)
         streams = [
             self.encoders[m](embedding(self.input_dropout(features[m])), valid)
             for m, embedding in self.embeddings.items()
@@ -185,8 +189,4 @@ class UMT(Network):
         memory = x = self.norm(first + second)
         for layer in self.decoder:
             x = layer(x, memory, valid)
-        x = self.decoder_norm(x)
-        if self.per_segment:
-            return UMTOutput(full_precision(self.head, x).squeeze(-1))
-        whole = average(x, valid).squeeze(1)
-        return UMTOutput(torch.sigmoid(full_precision(self.head, whole)).flatten())
+        return scored(self.head, self.decoder_norm(x), valid, per_segment=self.per_segment)
