@@ -12,9 +12,9 @@ if sys.argv[:1] == ["-m"]:  # `python -m pamfn...`, whose module is being looked
 TYPE_CHECKING = False  # as type checkers know it, without importing typing
 if TYPE_CHECKING:
     from pamfn.models import PAMFN, ModalityBranch
+    from pamfn.pipeline.job import fit
     from pamfn.pipeline.reload import load
     from pamfn.reporting.build import table
-    from pamfn.train import fit
 
 __all__ = ["PAMFN", "ModalityBranch", "__version__", "fit", "load", "table"]
 
@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 PLACES = {
     "PAMFN": "models",
     "ModalityBranch": "models",
-    "fit": "train",
+    "fit": "pipeline.job",
     "load": "pipeline.reload",
     "table": "reporting.build",
 }

@@ -4,18 +4,17 @@ import argparse
 import os
 from pathlib import Path
 
-from pamfn.command_line.process import refuse
+from pamfn.command_line.process import refusing
 from pamfn.config.compose import home
 from pamfn.data.conversion import features
-from pamfn.errors import InputError
 from pamfn.pipeline.import_weights import checkpoint
 
 
-def parser() -> argparse.ArgumentParser:
-    """What the command line takes."""
+@refusing()
+def main(words: list[str] | None = None) -> None:
     data_dir = Path(os.environ.get("PAMFN_DATA_DIR") or home() / "data")
-    top = argparse.ArgumentParser(prog="python -m pamfn.convert", description=__doc__)
-    commands = top.add_subparsers(dest="command", required=True)
+    parser = argparse.ArgumentParser(prog="python -m pamfn.convert", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser(
         "features", help="DATASET_modality_EXTRACTOR.npy, or UMT's folders -> .safetensors, memory-mapped, no pickle"
     )
@@ -31,19 +30,11 @@ def parser() -> argparse.ArgumentParser:
     two = commands.add_parser("checkpoint", help="the authors' branch or network (.pth, .safetensors) -> our names")
     two.add_argument("file", type=Path, metavar="FILE", help="a state dict, or a whole network saved with torch.save")
     two.add_argument("--out", type=Path, metavar="FILE", help="default: FILE with the ending .safetensors")
-    return top
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Does what the command line asks; exits with 1 and a sentence when it cannot."""
-    asked = parser().parse_args(arguments)
-    try:
-        if asked.command == "features":
-            features(asked.files, asked.data_dir, asked.out)
-        else:
-            checkpoint(asked.file, asked.out)
-    except InputError as error:
-        refuse(error)
+    arguments = parser.parse_args(words)
+    if arguments.command == "features":
+        features(arguments.files, arguments.data_dir, arguments.out)
+    else:
+        checkpoint(arguments.file, arguments.out)
 
 
 if __name__ == "__main__":

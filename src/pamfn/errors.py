@@ -1,4 +1,4 @@
-"""The one exception a user sees: a mistake in what was asked or provided, told in sentences."""
+"""The one exception a user sees: a mistake in what was asked or provided, in sentences."""
 
 from collections.abc import Iterable
 
@@ -19,7 +19,7 @@ class WriteError(InputError):
 
 
 class DivergedError(InputError):
-    """Losses or predictions are no finite numbers any more: to go on from where it was saved would end the same."""
+    """A training diverged: losses or predictions are not finite, and going on from the resume point would not help."""
 
 
 class TerminatedError(InputError):

@@ -4,11 +4,10 @@ import argparse
 from pathlib import Path
 
 from pamfn.command_line.options import add_trust
-from pamfn.command_line.process import refuse
-from pamfn.config.compose import register
-from pamfn.errors import InputError
+from pamfn.command_line.process import refusing
 
 
+@refusing()
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pamfn.evaluate", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
@@ -21,12 +20,7 @@ def main() -> None:
     arguments = parser.parse_args()
     from pamfn.pipeline.rescore import evaluate  # here, since it brings torch
 
-    register()
-    try:
-        different = evaluate(**vars(arguments))
-    except InputError as error:
-        refuse(error)
-    raise SystemExit(1 if different else 0)
+    raise SystemExit(1 if evaluate(**vars(arguments)) else 0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Files that are about to be read: what is no file, or cannot be the right one, is refused before it is opened."""
+"""Files: refused before they are opened when they cannot be right; written whole or not at all."""
 
 import errno
 import fcntl
@@ -24,14 +24,16 @@ KINDS = {
 }
 
 MOST_PROBLEMS = 20
-"""Told of one file."""
+"""Most problems of one file that an error names."""
 
 
 def regular(path: Path, most: int | None = None) -> Path:
-    """The path, if there is a file or nothing: to open a pipe would wait for ever, a device may never end.
+    """The path itself, if it is a regular file or nothing: a pipe would block, and a device may never end.
 
-    Raises InputError when it is a folder, pipe, socket or device, or a file of more than `most` bytes. What else keeps
-    it from being opened is left for the caller to say.
+    Other reasons why it cannot be opened are left to the caller.
+
+    Raises:
+        InputError: when it is a folder, pipe, socket or device, or a file of more than `most` bytes.
     """
     try:
         status = path.stat()
@@ -48,7 +50,7 @@ def regular(path: Path, most: int | None = None) -> Path:
 
 
 class Bounded:
-    """An open file of which nobody can ask for more bytes than it has: they would be set aside before they are read."""
+    """An open file that is never asked for more bytes than it has: memory for them is allocated before reading."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.size: int = os.fstat(file.fileno()).st_size
@@ -62,17 +64,17 @@ class Bounded:
 def few(path: Path, problems: Sequence[str]) -> list[str]:
     """The first problems of a file, and how many more there are."""
     more = len(problems) - MOST_PROBLEMS
-    told = [f"{path}: and {more} more problems of these kinds."] if more > 0 else []
-    return [*problems[:MOST_PROBLEMS], *told]
+    rest = [f"{path}: and {more} more problems of these kinds."] if more > 0 else []
+    return [*problems[:MOST_PROBLEMS], *rest]
 
 
 TEMPORARY = ".tmp"
-"""Ending of files that are being written; they begin with a dot and the name that they will get."""
+"""Ending of files being written; they begin with a dot and the final name."""
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary file that takes `path`'s place if the block succeeds, and is removed if it does not.
+    """A temporary file that replaces `path` if the block succeeds, and is removed if it fails.
 
     What a killed process left of the same file is removed.
 
@@ -99,7 +101,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def own_temporary(path: Path) -> tuple[int, Path]:
-    """An empty file beside `path`, locked for as long as its handle is open, which tells that its process lives."""
+    """An empty file beside `path`, locked while its handle is open: the lock shows that its process lives."""
     while True:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
         with suppress(OSError):  # a file system without locks: nothing is taken for abandoned there
@@ -110,7 +112,7 @@ def own_temporary(path: Path) -> tuple[int, Path]:
 
 
 def remove_abandoned(folder: Path, name: str = "") -> None:
-    """Removes what processes that live no more have half-written in a folder (of one file, or of all)."""
+    """Removes half-written files of dead processes from a folder (of one name, or of all)."""
     for left in folder.glob(f".{glob.escape(name) or '*'}.*{TEMPORARY}"):
         if left.is_symlink() or not left.is_file():  # a pipe would be waited for
             continue
@@ -156,21 +158,21 @@ def write_text(path: Path, text: str) -> None:
 
 
 NO_NAMES = re.compile(r'[/\\:*?"<>|~]|^\.|[. ]$')
-"""What a file's name cannot hold, start or end with on some system; `~` stands before a digest alone."""
+"""What a file's name cannot contain, start with or end with on some system; `~` is kept for digests."""
 
 
 DEVICES = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)
-"""Names that Windows keeps for itself, with any ending."""
+"""Names that Windows reserves, with any ending."""
 
 
 NAME_BYTES = 100
 
 
 def file_name(text: str) -> str:
-    """The name of one file or folder, of 100 bytes at most; different texts have different names.
+    """A name for a file or folder, of at most 100 bytes; different texts get different names.
 
-    A text that can be such a name is its own. Any other has what does not fit replaced, and ends in `~` and a digest of
-    the text, which no other name can.
+    A text that can be a name is kept. In any other, unfit characters are replaced, and `~` and a digest of the text are
+    appended.
     """
     name = "".join(c if c.isprintable() else "_" for c in text)
     name = DEVICES.sub(r"_\g<0>", NO_NAMES.sub("_", name))

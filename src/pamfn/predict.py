@@ -5,11 +5,10 @@ import sys
 from pathlib import Path
 
 from pamfn.command_line.options import add_trust
-from pamfn.command_line.process import refuse
-from pamfn.config.compose import register
-from pamfn.errors import InputError
+from pamfn.command_line.process import refusing
 
 
+@refusing()
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pamfn.predict", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished highlight run")
@@ -30,11 +29,7 @@ def main() -> None:
     arguments.videos += words[end + 1 :]
     from pamfn.pipeline.clip_scores import predict  # here, since it brings torch
 
-    register()
-    try:
-        predict(**vars(arguments))
-    except InputError as error:
-        refuse(error)
+    predict(**vars(arguments))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import sys
 from functools import cache
 from itertools import combinations
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,12 +18,12 @@ from omegaconf import OmegaConf
 from composed import SMALL
 from conftest import RunCli
 from finished_runs import result_like
-from pamfn import train
 from pamfn.archive import main
 from pamfn.config.compose import CONF, EXPERIMENTS, register, table_names
 from pamfn.config.schema import Table
 from pamfn.config.validation import resolved
 from pamfn.errors import InputError
+from pamfn.pipeline.job import tagged
 from pamfn.reporting.build import built
 from pamfn.reporting.plan import hours, nets, plan
 from pamfn.reporting.sweep import PLACES, Job, Sweep, by_place, expand, jobs_of, rows_of, sweep_of, sweeps
@@ -32,7 +31,7 @@ from pamfn.runs import lookup
 from pamfn.runs.archive import archive
 from pamfn.runs.folder import Run
 from pamfn.runs.lookup import finished
-from pamfn.train import prepared, tagged
+from pamfn.train import prepare
 from wandb_files import merged, records
 
 CELLS = ["rg_ball", "rg_clubs", "rg_hoop", "rg_ribbon", "fisv_tes", "fisv_pcs"]
@@ -255,7 +254,7 @@ def swept(words: list[str], monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The runs of `python -m pamfn.train` with these words, as Hydra expands them."""
     monkeypatch.setattr(sys, "argv", ["train"])
     monkeypatch.setenv("PAMFN_SWEEP", "")
-    prepared(words)
+    prepare(words)
     given = [word for word in sys.argv[1:] if word != "-m"]
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -340,14 +339,12 @@ def test_what_would_be_lost_in_a_cell_is_refused(words: list[str], sentence: str
     assert str(error.value).startswith(sentence)
 
 
-def test_a_job_is_tagged_with_its_place_beside_deletions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_job_is_tagged_with_its_place_beside_deletions(tmp_path: Path):
     job = only_job(tmp_path)
     words = ["~model.samples", "+experiment=uiprmd", "+ablation=full"]
-    given = SimpleNamespace(overrides=SimpleNamespace(task=words))
-    monkeypatch.setattr(train, "HydraConfig", SimpleNamespace(get=lambda: given))
-    assert tagged(job.config).logger.tags[-2:] == ["full", "uiprmd"]
-    given.overrides.task = ["+experiment=fisv_tes", "data=uiprmd", "+ablation=full"]
-    assert tagged(job.config).logger.tags[-2:] == ["full", "uiprmd"]
+    assert tagged(job.config, words).logger.tags[-2:] == ["full", "uiprmd"]
+    words = ["+experiment=fisv_tes", "data=uiprmd", "+ablation=full"]
+    assert tagged(job.config, words).logger.tags[-2:] == ["full", "uiprmd"]
 
 
 def test_a_combination_that_cannot_be_leaves_the_others():

@@ -14,7 +14,7 @@ import pytest
 
 from finished_runs import result_like
 from pamfn import files
-from pamfn.config.schema import CUT
+from pamfn.config.problems import REMOVED
 from pamfn.config.validation import checked
 from pamfn.errors import InputError
 from pamfn.files import cannot_write, whole, write_text
@@ -123,7 +123,7 @@ def test_a_run_has_a_result_once_it_is_finished(tmp_path: Path):
 
 
 def test_an_old_result_is_read_without_settings_that_there_are_no_more(tmp_path: Path):
-    config = {key: value for key, value in result_like()["config"].items() if key not in CUT}
+    config = {key: value for key, value in result_like()["config"].items() if key not in REMOVED}
     data, trainer = config["data"], config["trainer"] | {"profiler": "simple"}
     cut = {"test_crop": "whole", "skip_first_line": False, "test_batch_size": 4}
     old = config | {"keep_maps_gib": 2.0, "seeds": None, "trainer": trainer, "data": data | cut}

@@ -1,10 +1,10 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 import argparse
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
-    """The option that lets a run's classes come from other packages."""
+    """Add `--trust`, which lets a run's classes come from other packages."""
     parser.add_argument(
         "--trust",
         action="append",

@@ -1,4 +1,4 @@
-"""How a command begins and ends: where it imports from, where it prints to, what it says when it is stopped."""
+"""The beginning and the end of a command: where it imports from and prints to, what it says when it is stopped."""
 
 import logging
 import os
@@ -7,35 +7,35 @@ import sys
 import threading
 import time
 import traceback
-import typing
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import NoReturn, TextIO
 
 from pamfn.errors import InputError
 
 AGAIN = "Nothing half-written was left. The same command starts again, a training where it was last saved."
-"""What is said of every command that is stopped."""
+"""What every stopped command says last."""
 
 ENDS = {
     signal.SIGINT: ("interrupted", 130),
     signal.SIGTERM: ("error: terminated", 1),
     signal.SIGHUP: ("error: terminated, since its terminal closed", 1),
 }
-"""Requests to end, as they are told, and the exit status."""
+"""{a signal that asks the process to end: what the command then says, its exit status}."""
 
 PATIENCE = 10
-"""Seconds after which a request that something swallowed is made again."""
+"""Seconds after which a request to end is repeated, since something may have swallowed it."""
 
 PARENT = "PAMFN_PARENT"
-"""Environment variable with the process whose jobs others work at."""
+"""Environment variable with the process id of the sweep whose jobs this process runs."""
 
 received: list[int] = []
-"""Requests to end that came."""
+"""Requests to end that arrived."""
 
 
 def start() -> None:
-    """Before anything else of a command is imported."""
+    """Prepare the process; to be called before anything else of a command is imported."""
     os.environ["PYTHONSAFEPATH"] = "1"  # workers import nothing from the current folder either
     open_closed()
     sys.excepthook = end
@@ -45,7 +45,7 @@ def start() -> None:
 
 
 def open_closed() -> None:
-    """Gives standard streams that are closed somewhere to go; else a run's file would get their number."""
+    """Opens closed standard streams on the null device; else a run's file would get their number."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -55,7 +55,7 @@ def open_closed() -> None:
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Ends the process as Ctrl-C does; at once where it is importing, since an import may swallow any exception."""
+    """Ends the process as Ctrl-C does, but at once during an import, which may swallow any exception."""
     if number in ENDS:
         received.append(number)
     while frame is not None:
@@ -70,7 +70,7 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 
 def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Says in a sentence why a command was stopped; anything else keeps its traceback."""
+    """The exception hook: a sentence for a command that was stopped, a traceback for anything else."""
     if issubclass(kind, BrokenPipeError):
         refuse_unread(error)
     if issubclass(kind, KeyboardInterrupt):
@@ -79,13 +79,13 @@ def end(kind: type[BaseException], error: BaseException, trace: TracebackType | 
 
 
 def say_end() -> NoReturn:
-    """Ends the process that was asked to end."""
+    """Ends the process with the sentence of the first request to end."""
     signal.alarm(0)
     say_last(*ENDS[signal.Signals(received[0]) if received else signal.SIGINT])
 
 
 def refuse_unread(error: BaseException | None = None) -> NoReturn:
-    """Ends a command whose output goes nowhere."""
+    """Ends a command whose standard output nobody reads."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be printed
     reason = getattr(error, "strerror", None) or "whatever read it has stopped reading"
     say_last(f"error: standard output cannot be written ({reason})", 1)
@@ -99,9 +99,9 @@ def say(text: str) -> None:
         refuse_unread(error)
 
 
-def say_last(told: str, status: int) -> NoReturn:
+def say_last(sentence: str, status: int) -> NoReturn:
     with suppress(OSError):
-        print(f"{told}. {AGAIN}", file=sys.stderr, flush=True)
+        print(f"{sentence}. {AGAIN}", file=sys.stderr, flush=True)
     raise SystemExit(status)
 
 
@@ -116,7 +116,7 @@ class Console(logging.StreamHandler[TextIO]):
 
 
 def end_with_parent() -> None:
-    """In a process that works at a sweep's jobs, first of all: ends it when the sweep's own is gone."""
+    """Make a worker process end when the sweep's own process is gone."""
     threading.Thread(target=watch, args=(int(os.environ[PARENT]),), daemon=True).start()
 
 
@@ -126,17 +126,20 @@ def watch(parent: int) -> None:
     os._exit(1)  # as if it had been killed, which no run minds
 
 
-def traceback_wanted() -> bool:
-    """Whether the user asked to see where in the code a mistake was noticed."""
-    return bool(os.environ.get("PAMFN_TRACEBACK"))
-
-
-def refuse(error: InputError) -> typing.NoReturn:
-    """Ends the process with the sentences of a mistake."""
-    if traceback_wanted():
+def refuse(error: InputError) -> NoReturn:
+    """End the process with the sentences of a mistake."""
+    if os.environ.get("PAMFN_TRACEBACK"):
         traceback.print_exception(error)
-        raise SystemExit(1)
-    print(
-        f"error: {error}" if len(error.problems) == 1 else "errors:\n  " + "\n  ".join(error.problems), file=sys.stderr
-    )
+    else:
+        text = f"error: {error}" if len(error.problems) == 1 else "errors:\n  " + "\n  ".join(error.problems)
+        print(text, file=sys.stderr)
     raise SystemExit(1)
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """As a decorator of a command's `main`: a mistake ends the process with its sentences."""
+    try:
+        yield
+    except InputError as error:
+        refuse(error)

@@ -1,11 +1,7 @@
-"""The configuration, composed by Hydra from `conf/`, checked, and said in sentences where it does not fit.
-
-`checked` compares it with the schema and with the signatures of the `_target_`s, before any data is read. Nothing here
-imports torch.
-"""
+"""How Hydra composes the configuration: where files are found, resolvers, words of the command line."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +12,49 @@ from pamfn.errors import InputError
 PACKAGE = Path(__file__).parents[1]
 
 ROOT = None if (PACKAGE / "conf").is_dir() else PACKAGE.parents[1]
-"""The top of the checkout; None in an installed package, which holds `conf/` and `experiments/` itself."""
+"""The top of the checkout; None if installed, where the package itself holds `conf/` and `experiments/`."""
 
 CONF = (ROOT or PACKAGE) / "conf"
 EXPERIMENTS = (ROOT or PACKAGE) / "experiments"
 
 
 def home() -> Path:
-    """Where data and runs are unless something else is said: the checkout, or the current folder if installed."""
+    """The default parent of data and runs: the checkout, or the current folder of an installed package."""
     return ROOT or Path.cwd()
 
 
 def places() -> list[Path]:
-    """Folders with groups of the configuration, in Hydra's order; the last is the user's own, `conf` where they are."""
+    """Folders with configuration groups, in Hydra's order; the last is the user's own, `conf` in the current folder."""
     there = os.path.isdir("conf")  # noqa: PTH112  Path.is_dir raises where the current folder may not be searched
     own = [Path("conf").absolute()] if there and not CONF.samefile("conf") else []
     return [CONF, EXPERIMENTS, *own]
 
 
 def files_of(group: str) -> dict[str, Path]:
-    """{name: file} of what a group offers."""
+    """{option: file} of a group."""
     return {file.stem: file for place in reversed(places()) for file in (place / group).glob("*.yaml")}
 
 
+def table_names() -> list[str]:
+    """The tables that can be swept."""
+    return sorted(files_of("table"))
+
+
+# ---- choices
+
+
 def refuse_choices(choices: Mapping[str, Any]) -> None:
-    """Checks what only the names of the chosen files tell; `choices` are Hydra's, {group: option}.
+    """Check the chosen files. choices: Hydra's, {group: option or options}.
 
     Raises:
-        InputError: when the user's own file would have to replace one of ours, or features do not go with their data.
+        InputError: when a user's file has the name of one of ours, or features are chosen for data that have their own.
     """
     refuse_same_names(choices)
     refuse_other_features(choices)
 
 
 def refuse_same_names(choices: Mapping[str, Any]) -> None:
-    """A file of the user's that bears the name of one of ours: Hydra would take ours, and say nothing."""
+    """Refuses a user's file with the name of one of ours, which Hydra would silently take instead."""
     shipped, own = places()[:2], places()[2:]
     for group, options in choices.items():
         for option in options if isinstance(options, Sequence) and not isinstance(options, str) else [options]:
@@ -64,11 +68,7 @@ def refuse_same_names(choices: Mapping[str, Any]) -> None:
 
 
 def refuse_other_features(choices: Mapping[str, str]) -> None:
-    """A data set whose file names its own streams has no others.
-
-    Raises:
-        InputError: when other features are chosen, which Hydra would put beside them.
-    """
+    """Refuses features for a data set whose file has its own, since Hydra would merge both."""
     file = files_of("data").get(choices["data"])
     node: Any = OmegaConf.to_container(OmegaConf.load(file)) if file else {}
     if choices["features"] != "in_data" and {"override /features": "in_data"} in node.get("defaults", []):
@@ -78,15 +78,24 @@ def refuse_other_features(choices: Mapping[str, str]) -> None:
         )
 
 
+# ---- resolvers
+
+
 def listed(group: str) -> str:
-    """A line for every file of a group: how it is chosen and the first line of its text."""
+    """A line of `--help` for every option of a group, with the first comment of its file."""
     files = sorted(files_of(group).items())
     width = max((len(name) for name, _ in files), default=0)
     return "\n".join(f"  +{group}={name:<{width}} {title(file)}".rstrip() for name, file in files)
 
 
+def title(file: Path) -> str:
+    """The first comment of a configuration file, package directives aside."""
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line[2:] for line in lines if line.startswith("# ") and "@" not in line), "")
+
+
 def own_groups() -> str:
-    """A line for every group of the user's own folder, as Hydra lists ours; nothing where there is none."""
+    """A line of `--help` for every group of the user's own folder."""
     lines = []
     for place in places()[2:]:
         files = sorted(place.glob("*/**/*.yaml"))
@@ -96,24 +105,8 @@ def own_groups() -> str:
     return "".join(["\nOf your own, in conf/ of the current folder:\n", *lines] if lines else [])
 
 
-def title(file: Path) -> str:
-    """The first line of a configuration file's text."""
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    return next((line[2:] for line in lines if line.startswith("# ") and "@" not in line), "")
-
-
-def table_names() -> list[str]:
-    """Every table that can be swept."""
-    return sorted(files_of("table"))
-
-
-def as_template(text: str) -> str:
-    """A text of `--help`, in which Hydra replaces what follows a `$`."""
-    return text.replace("$", "$$")
-
-
 def stream(index: int, *, _root_: DictConfig) -> str:
-    """`${stream:0}`: the name of the data set's first modality (rgb where it has rgb, flow, audio); -1: of its last."""
+    """`${stream:0}`: the name of the data set's first modality; `${stream:-1}`: of its last."""
     names = list(_root_.features)
     if not -len(names) <= index < len(names):
         raise InputError(f"modalities: asked for number {index + 1}, and this data set has {len(names)}: {names}.")
@@ -121,7 +114,7 @@ def stream(index: int, *, _root_: DictConfig) -> str:
 
 
 def extractor(index: int, *, _root_: DictConfig) -> str:
-    """`${extractor:0}`: what made the features of the data set's first modality."""
+    """`${extractor:0}`: the extractor of the data set's first modality."""
     return str(_root_.features[stream(index, _root_=_root_)].extractor)
 
 
@@ -130,23 +123,34 @@ def case(value: str, cases: DictConfig, otherwise: Any) -> Any:
     return cases.get(value, otherwise)
 
 
+RESOLVERS: dict[str, Callable[..., Any]] = {
+    "case": case,
+    "stream": stream,
+    "extractor": extractor,
+    "root": lambda: str(home()),
+    "places": lambda: [f"file://{place}" for place in places()[1:]],
+    "rows": lambda *, _root_: ",".join(_root_.table.rows),
+    # parts of the template of `--help`, in which Hydra replaces what follows a `$`
+    "experiments": lambda: listed("experiment").replace("$", "$$"),
+    "tables": lambda: listed("table").replace("$", "$$"),
+    "own_groups": lambda: own_groups().replace("$", "$$"),
+}
+"""{name: function} of the resolvers used in `conf/`."""
+
+
 def register() -> None:
-    """Resolvers used in `conf/`; may be called again."""
-    OmegaConf.register_new_resolver("case", case, replace=True)
-    OmegaConf.register_new_resolver("experiments", lambda: as_template(listed("experiment")), replace=True)
-    OmegaConf.register_new_resolver("tables", lambda: as_template(listed("table")), replace=True)
-    OmegaConf.register_new_resolver("own_groups", lambda: as_template(own_groups()), replace=True)
-    OmegaConf.register_new_resolver("rows", lambda *, _root_: ",".join(_root_.table.rows), replace=True)
-    OmegaConf.register_new_resolver("stream", stream, replace=True)
-    OmegaConf.register_new_resolver("extractor", extractor, replace=True)
-    OmegaConf.register_new_resolver("root", lambda: str(home()), replace=True)
-    OmegaConf.register_new_resolver("places", lambda: [f"file://{place}" for place in places()[1:]], replace=True)
+    """Register the resolvers; may be called again."""
+    for name, resolver in RESOLVERS.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+# ---- words of the command line
 
 
 def let_checked_refuse(arguments: list[str], table: str = "") -> list[str]:
-    """Command-line values as `++key=value`, so that an unknown key reaches `checked`, which says what is allowed.
+    """Spell settings as `++key=value`, so that Hydra lets an unknown key reach `checked`, which says what is allowed.
 
-    What replaces a setting that `table` sweeps is spelt as the table spells it, else Hydra would sweep over both.
+    A setting that `table` sweeps is spelt as in its file, else Hydra would sweep over both.
     """
     if any(word in ("--shell-completion", "-sc") for word in arguments):  # `install=bash` is no setting
         return arguments
@@ -156,16 +160,17 @@ def let_checked_refuse(arguments: list[str], table: str = "") -> list[str]:
     spelt = {str(key).lstrip("+"): str(key) for key in swept}
     words = []
     for word in arguments:
-        key = word.partition("=")[0].lstrip("+")
-        if key in spelt and "=" in word:
-            words.append(spelt[key] + word[word.index("=") :])
-        else:
-            words.append(f"++{word.lstrip('+')}" if is_value(word, groups) else word)
+        key, equals, value = word.partition("=")
+        name = key.lstrip("+")
+        if equals and name in spelt:
+            word = f"{spelt[name]}={value}"
+        elif equals and name not in groups and not name.startswith(("-", "~", "hydra")) and not set(name) & set("@/"):
+            word = f"++{name}={value}"
+        words.append(word)
     return words
 
 
-def is_value(argument: str, groups: set[str]) -> bool:
-    """Whether a command-line word sets a value of ours: not an option, a deletion, a group's choice or Hydra's own."""
-    key, equals, _ = argument.partition("=")
-    key = key.lstrip("+")
-    return bool(equals) and key not in groups and not key.startswith(("-", "~", "hydra")) and not set(key) & set("@/")
+def replaces_data(word: str) -> bool:
+    """Whether a word of the command line changes the data, whatever the chosen experiment says."""
+    key = word.partition("=")[0].lstrip("+~").partition("@")[0]
+    return key.partition(".")[0] == "data"

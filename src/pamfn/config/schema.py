@@ -1,105 +1,69 @@
-"""What can be chosen: the schema of the configuration, but for the arguments of its `_target_`s."""
+"""The typed schema of the configuration; arguments of `_target_`s are checked in targets.py."""
 
 import os
 import re
-from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Node = dict[str, Any]
 """A `_target_` and its arguments, checked against the target's signature."""
 
 RuleName = Literal["best_on_test", "last", "last10", "holdout", "refit"]
-"""The rules by which an epoch is chosen; what they do is in evaluation/selection.py."""
+"""Rules by which an epoch is chosen; evaluation/selection.py says what they do."""
 
 ReportedRule = Literal["best_on_test", "holdout", "refit"]
-"""The rules of which a protocol reports the number."""
+"""The rules that a protocol can report."""
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 SEEDS = 2**32
-"""So many different seeds, from 0 on, do numpy's generators take."""
+"""Numpy's generators take seeds from 0 up to this, exclusive."""
 
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 
 
-def problem_of_label(text: str) -> str | None:
-    """What keeps a text from being the name of data, of a stream or of an extractor."""
-    if re.fullmatch(r"\w[\w .+-]{0,99}", text):
-        return None
-    return "expected up to 100 letters, digits, blanks and . _ + - that begin with a letter or digit"
+NAME = re.compile(r"\w[\w .+-]{0,99}")
+NO_NAME = "expected up to 100 letters, digits, blanks and . _ + - that begin with a letter or digit"
 
 
-def name_of(text: str) -> str:
-    if problem := problem_of_label(text):
-        raise ValueError(problem)
-    return text
+def matching(pattern: re.Pattern[str], otherwise: str) -> AfterValidator:
+    """A validator of whole texts; `otherwise` is the error's message."""
+
+    def match(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(otherwise)
+        return text
+
+    return AfterValidator(match)
 
 
-def folder_of(text: str) -> str:
-    if not re.fullmatch(r"\w[\w .+-]{0,254}", text):
-        raise ValueError("expected the name of a run's folder")
-    return text
-
-
-Name = Annotated[str, AfterValidator(name_of)]
-"""Of data, of streams and of extractors: they become parts of paths, columns and plots."""
-
-Folder = Annotated[str, AfterValidator(folder_of)]
-"""The name of a run's folder."""
-
-
-CUT = {
-    "data.skip_first_line": "A header is found by itself. To leave out a video, delete its line from the label file.",
-    "data.test_batch_size": "A video's score does not depend on its batch. Leave it out.",
-    "data.test_crop": "Videos are scored whole. Leave it out.",
-    "keep_maps_gib": "Every batch is computed anew, as keep_maps_gib=0 did. Leave it out.",
-    "trainer.profiler": "Its report was not shown; torch.profiler around a training shows more.",
-    "seeds": "Sweep them: -m seed=0,1,2, side by side with hydra/launcher=joblib.",
-}
-"""Settings that there are no more, and what to use instead. Old results that have them are read."""
-
-NEUTRAL = {"data.skip_first_line": False, "data.test_crop": "whole"}
-"""{a setting of `CUT`: the only value that changed no number}; of those not listed none did."""
-
-
-def without_cut(config: Node) -> Node:
-    """The configuration of an old result without the settings of `CUT` that changed no number.
-
-    One that did stays in it: such a run is read, and refused where it would be scored again.
-    """
-    kept = {key: dict(value) if isinstance(value, dict) else value for key, value in config.items()}
-    for place in CUT:
-        group, _, key = place.rpartition(".")
-        node = kept.get(group) if group else kept
-        if isinstance(node, dict) and key in node and node[key] == NEUTRAL.get(place, node[key]):
-            del node[key]
-    return kept
+Name = Annotated[str, matching(NAME, NO_NAME)]
+"""The name of data, of a stream or of an extractor: it becomes part of paths, columns and plots."""
 
 
 class Strict(BaseModel):
-    """No unknown keys, no silent conversions."""
+    """A model that refuses unknown keys and converts nothing silently."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Paths(Strict):
-    """Where data is read, absolute, so that a run can be scored again from anywhere; where results are written."""
+    """Folders: data_dir is made absolute, so that a run can be scored again from anywhere."""
 
     data_dir: Annotated[str, AfterValidator(os.path.abspath)]
     output_dir: str
 
 
 class Stream(Strict):
-    """One modality: the extractor in its file name and the width of its features."""
+    """A modality's features: the extractor in their file name, and their width."""
 
     extractor: Name
     width: int = Field(gt=0, le=2**20)
 
 
 class StageRecipe(Strict):
-    """How one stage is trained. `clip`: largest gradient norm. `head_lr_scale`: the head's rate over the others'."""
+    """The training of one stage. clip: largest gradient norm. head_lr_scale: the head's learning rate by the rest's."""
 
     optimizer: Literal["sgd", "adamw"]
     lr: float = Field(gt=0)
@@ -114,10 +78,9 @@ class StageRecipe(Strict):
 
 
 class BaselineRecipe(StageRecipe):
-    """How a compared method is trained. `crop`: segments of a training crop, None where videos are taken whole.
+    """The training of a compared method. crop: segments of a training crop; None trains on whole videos.
 
-    schedule `steps`: the rate falls by `drop_factor` each of `drops` epochs before the end, all of which must be within
-    `epochs`.
+    schedule: `steps` multiplies the rate by `drop_factor` at each of `drops`, in epochs before the end.
     """
 
     schedule: Literal["cosine", "none", "steps"]  # type: ignore[assignment]
@@ -127,7 +90,7 @@ class BaselineRecipe(StageRecipe):
 
 
 class Readings(Strict):
-    """Where text and code differ about the network (docs/paper-vs-code.md); `conf/model` takes them from here."""
+    """Choices where paper and code differ (docs/paper-vs-code.md); `conf/model` reads them from here."""
 
     double_negation: bool
     policy_layers: Literal[1, 2]
@@ -138,9 +101,9 @@ class Readings(Strict):
 
 
 class Recipe(Strict):
-    """How both stages are trained. stages: 2, or 1 to train everything from scratch together by `fusion`.
+    """The training of a job. stages: 2, or 1 to train everything from scratch together with `fusion`.
 
-    baseline: instead of these, for a model without branches; None for one that is solved and not trained.
+    baseline: used instead of branch and fusion by a model without branches; None if it is solved, not trained.
     """
 
     stages: Literal[1, 2]
@@ -151,10 +114,10 @@ class Recipe(Strict):
 
 
 class Protocol(Strict):
-    """How the reported epoch is chosen.
+    """The choice of the reported epoch.
 
     select: `test` (best on the test set, as published) or `holdout` (best on a part of train). holdout: that part.
-    refit: train on all of train for the chosen number of epochs, then test that.
+    refit: train again on all of train for the chosen number of epochs, and test that network.
     """
 
     select: Literal["test", "holdout"]
@@ -163,7 +126,7 @@ class Protocol(Strict):
 
 
 class Logger(Strict):
-    """Weights & Biases; the curves are always written to the run folder. mode: `auto` is offline without an account."""
+    """Weights & Biases, beside the curves in the run folder. mode: `auto` is offline without an account."""
 
     wandb: bool
     project: str
@@ -174,10 +137,11 @@ class Logger(Strict):
 
 
 class Subsets(Strict):
-    """Rows of a table for every subset of a data set's streams, of these sizes (-1: all streams, -2: all but one).
+    """Rows of a table, one for every subset of a data set's streams.
 
-    name: what a row is called, `PAMFN, {}`. ablation: what its network is otherwise. setting: whether it has only these
-    streams, or the others are zeroed at test time.
+    sizes: of the smallest and largest subset (-1: all streams, -2: all but one). name: of a row, e.g. `PAMFN, {}`.
+    ablation: of its network. setting: the network has only these streams (`modalities`), or the others are zeroed at
+    test time (`available`).
     """
 
     name: str
@@ -189,12 +153,17 @@ class Subsets(Strict):
 class Table(Strict):
     """A table of the paper as a sweep over `hydra.sweeper.params`.
 
-    source: where in the paper. reference: file of the paper's figures in experiments/reference. row, column: the swept
-    settings. rows: {value of the row's setting: its name in the table and in the reference}. full: the row that the
-    others are compared with. side_by_side: what stands before the comma in a row's name is shown as a column.
-    in_reference: {value of the row's setting: its name in the reference} where that is another. costs: parameters and
-    inference time are shown too. metric: what is shown unless another is asked for. notes: what is said below the
-    paper's figures. streams: what stands in the place of rows by RGB, flow and audio where there are not three streams.
+    source: its place in the paper.
+    reference: file of the paper's figures in experiments/reference.
+    row, column: the swept settings.
+    rows: {value of the row's setting: its name in the table and in the reference}.
+    full: the row that the others are compared with.
+    side_by_side: the part of a row's name before the comma becomes a column.
+    in_reference: {value of the row's setting: its name in the reference}, where it differs from the table's.
+    costs: also show parameters and inference time.
+    metric: the default of `pamfn.tables --metric`.
+    notes: sentences below the paper's figures.
+    streams: replace the rows by RGB, flow and audio for data that do not have three streams.
     """
 
     name: str
@@ -246,107 +215,3 @@ class Config(Strict):
     def is_baseline(self) -> bool:
         """Whether the model is trained in one piece: it takes feature widths, not branches."""
         return "branch" not in self.model
-
-
-Number = float | None
-"""Of a result: null where it was not finite."""
-
-
-class Parameters(Strict):
-    total: int = Field(ge=0)
-    trained: int = Field(ge=0)
-
-
-class Machine(Strict):
-    system: str
-    python: str
-    cpu: str
-    gpu: str | None
-    threads: int = Field(gt=0)
-
-
-class Times(Strict):
-    started: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
-    training_seconds: float = Field(ge=0)
-    seconds_per_epoch: float = Field(ge=0)
-    epochs: int = Field(ge=0)
-
-
-class Result(Strict):
-    """What result.json holds, in this version of its format.
-
-    The first runs have no `branches`, `left_out`, `labels`, `inference_ms` and `chosen`. `available` and
-    `network` are of a network scored with modalities missing.
-    """
-
-    model_config = ConfigDict(extra="ignore")
-
-    name: Name
-    kind: Literal["branch", "fusion", "missing", "baseline"]
-    modalities: Annotated[list[Name], Field(min_length=1)]
-    seed: Seed
-    reported: ReportedRule
-    metrics: dict[RuleName, dict[str, Number]]
-    branches: dict[Name, Folder] = {}
-    data_source: Literal["real", "synthetic"]
-    data_files: dict[str, str]
-    videos: dict[str, Annotated[int, Field(ge=0)]]
-    left_out: dict[str, Any] = {}
-    labels: dict[str, Any] | None = None
-    score_range: Annotated[float, Field(ge=0)] | None
-    decisions: list[list[Annotated[int, Field(ge=0, lt=2**53)]]] | None
-    parameters: Parameters
-    chosen: dict[str, Any] = {}
-    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}\+?$")] | None
-    versions: dict[str, str]
-    machine: Machine
-    times: Times
-    inference_ms: Number = None
-    peak_memory_mib: dict[str, float]
-    available: list[Name] | None = None
-    network: Folder | None = None
-    config: Config
-
-
-def problems_of_result(content: Mapping[str, Any]) -> list[str]:
-    """What keeps a result.json from being used: a sentence for every key that is missing or cannot be right."""
-    try:
-        result = Result.model_validate(content)
-    except ValidationError as error:
-        return [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
-    needed = {result.reported, "last"} - set(result.metrics)
-    strangers = [m for m in result.modalities if m not in result.config.features]
-    problems = [f"metrics: no {name}" for name in sorted(needed)]
-    problems += [
-        f"metrics.{name}: neither srcc nor map" for name, of in result.metrics.items() if not {"srcc", "map"} & set(of)
-    ]
-    problems += [f"modalities: no {name} among config.features" for name in strangers]
-    problems += ["modalities: some of them twice"] if len(set(result.modalities)) < len(result.modalities) else []
-    problems += ["videos: no test"] if not result.videos.get("test") else []
-    problems += [
-        f"config.{place}._target_: missing"
-        for place in ("data", "model", "trainer")
-        if not isinstance(getattr(result.config, place).get("_target_"), str)
-    ]
-    if (result.kind == "baseline") != result.config.is_baseline:
-        problems.append(f"kind: {result.kind} does not go with its config.model")
-    problems += [f"{place}: holds {text!a}" for place, text in unprintable(content)]
-    if result.kind == "missing" and result.network is None:
-        problems.append("network: missing")
-    if result.kind == "branch" and len(result.modalities) != 1:
-        problems.append("modalities: a branch has one")
-    return problems
-
-
-def unprintable(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Texts, names included, with characters that would do something to whoever prints them."""
-    if isinstance(value, str):
-        if not value.isprintable():
-            yield place, value[:20]
-    elif isinstance(value, dict):
-        for key, part in value.items():
-            yield from unprintable(key, place)
-            yield from unprintable(part, f"{place}.{key}".lstrip(".") if key.isprintable() else place)
-    elif isinstance(value, list):
-        for part in value:
-            yield from unprintable(part, place)

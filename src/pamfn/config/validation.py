@@ -1,4 +1,4 @@
-"""Whether model, recipe and data go together, which takes their classes: checked before any data is read."""
+"""What is checked of a configuration before any data is read: every setting, and whether they go together."""
 
 import inspect
 import math
@@ -10,64 +10,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from pamfn.config.schema import Config, problem_of_label
-from pamfn.config.targets import is_ours, problems_of_node, target, told
+from pamfn.config.problems import sentences
+from pamfn.config.schema import NAME, NO_NAME, Config
+from pamfn.config.targets import is_ours, problems_of_node, target
 from pamfn.errors import InputError
 
 SOLVED, BAGS = "pamfn.models.network.SolvedNetwork", "pamfn.models.network.BagNetwork"
-"""The bases of networks that are fitted without epochs, and that learn from bags; named, since they bring torch."""
-
-
-def problems_of_model(plain: Any) -> list[str]:
-    """A model on branches needs their node; one without them a recipe, unless it can be solved."""
-    model = plain.get("model") if isinstance(plain, dict) else None
-    try:
-        found = target(model or {}, "model")
-        takes = inspect.signature(found).parameters
-    except (InputError, TypeError, ValueError):
-        return []  # told elsewhere
-    has_branch = isinstance(model, dict) and isinstance(model.get("branch"), dict)
-    if "branches" in takes and not has_branch:
-        return ["model.branch: needs a _target_, the class to build, e.g. pamfn.models.ModalityBranch."]
-    if "widths" in takes and has_branch:
-        return ["model.branch: no such setting; this model has no branches."]
-    recipe = plain.get("recipe")
-    trained = "widths" in takes and not issubclass(found, pkgutil.resolve_name(SOLVED))
-    if trained and isinstance(recipe, dict) and recipe.get("baseline") is None:
-        return ["recipe.baseline: missing; choose one, e.g. recipe/baseline=gdlt."]
-    return []
-
-
-def problems_of_task(plain: Any) -> list[str]:
-    """A network that scores videos cannot find highlights, nor the other way round."""
-    try:
-        data, model, recipe = plain["data"], plain["model"], plain["recipe"]
-        network = target(model, "model")
-        highlights = target(data, "data").predicts == "highlights"
-        branch = model.get("branch") or {}
-        stages = [name for name in (("branch", "fusion") if branch else ("baseline",)) if recipe.get(name)]
-        single = [name for name in stages if recipe[name]["batch_size"] == 1]
-        cropped = [name for name in stages if recipe[name].get("crop") is not None]
-    except (InputError, AttributeError, KeyError, TypeError):
-        return []  # told elsewhere
-    name = data.get("name")
-    per_segment = model.get("per_segment") or branch.get("per_segment") or network.per_segment
-    if highlights and not per_segment:
-        return [f"model: scores whole videos, and {name} wants its clips scored: choose e.g. model=pamfn_clips."]
-    if not highlights:
-        told = [f"model: scores every segment, and {name} has one score a video: choose e.g. model=pamfn."]
-        alone = "1 cannot be trained with BatchNorm over videos: choose 2 or more."
-        return [*(told if per_segment else []), *(f"recipe.{stage}.batch_size: {alone}" for stage in single)]
-    problems = [f"recipe.{stage}.crop: clips are not cropped: choose null." for stage in cropped]
-    weak = issubclass(network, pkgutil.resolve_name(BAGS))
-    if weak != bool(data.get("bags")):
-        told = "this model learns from bags: choose e.g. 60." if weak else "this model learns from clips: leave it out."
-        problems.append(f"data.bags: {told}")
-    return problems
-
-
-PRECISIONS = ("32", "32-true", "bf16-mixed")
-
+"""Bases of networks that are fitted without epochs, and that learn from bags; by name, since they import torch."""
 
 OTHER_TASK = ", which methods that score whole videos need: for highlights choose model=pamfn_clips, umt_clips, ..."
 
@@ -79,12 +28,12 @@ def resolved(raw: DictConfig | Mapping[str, Any]) -> Any:
     try:
         return OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        said = f"{error.full_key or 'config'}: {str(error).splitlines()[0]}"
-        raise InputError(said + (OTHER_TASK if "key 'data." in said else "")) from error
+        problem = f"{error.full_key or 'config'}: {str(error).splitlines()[0]}"
+        raise InputError(problem + (OTHER_TASK if "key 'data." in problem else "")) from error
 
 
 def parsed(plain: Any) -> Config:
-    """The configuration, typed, but for the arguments of the `_target_`s, which need their classes imported.
+    """The typed configuration; arguments of `_target_`s are not checked, since that imports their classes.
 
     Raises:
         InputError: with one sentence for every misspelt key, wrong type and impossible choice.
@@ -92,67 +41,98 @@ def parsed(plain: Any) -> Config:
     try:
         config = Config.model_validate(plain)
     except ValidationError as error:
-        raise InputError(told(error, Config, "")) from error
-    problems = [*problems_of_numbers(plain), *impossible(config)]
+        raise InputError(sentences(error, Config)) from error
+    problems = [*problems_of_numbers(plain), *problems_of_choices(config)]
     if problems:
         raise InputError(problems)
     return config
 
 
 def checked(raw: DictConfig | Mapping[str, Any], trusted: Collection[str] | None = None) -> Config:
-    """The configuration, typed throughout.
+    """The typed configuration, with everything checked.
 
-    Classes of other packages are imported after everything else was found right; with `trusted`, as for what comes
-    with a run folder, of these packages alone.
+    Classes of other packages are imported only when nothing else is wrong. trusted: the packages besides this one that
+    may be imported, as for the configuration of a run folder; None for any.
 
     Raises:
         InputError: with one sentence for every misspelt key, wrong type and impossible choice.
     """
     plain = resolved(raw)
-    nodes = {place: plain.get(place) for place in ("data", "model", "trainer")}
-    classes = {place: node for place, node in nodes.items() if isinstance(node, dict)}
-    ours = all(map(is_ours, classes.values()))
-    problems = [p for place, node in classes.items() if is_ours(node) for p in problems_of_node(node, place, trusted)]
-    if ours:
-        problems += problems_of_model(plain) + problems_of_task(plain)
+    nodes = {place: plain[place] for place in ("data", "model", "trainer") if isinstance(plain.get(place), dict)}
+    problems = [p for place, node in nodes.items() if is_ours(node) for p in problems_of_node(node, place, trusted)]
     try:
         config = parsed(plain)
     except InputError as error:
         places = {problem.partition(": ")[0] for problem in problems}
         once = [problem for problem in error.problems if problem.partition(": ")[0] not in places]
         raise InputError([*once, *problems]) from error
-    if not problems and not ours:
-        problems = [p for place, node in classes.items() for p in problems_of_node(node, place, trusted)]
-        problems = problems or [*problems_of_model(plain), *problems_of_task(plain)]
+    if not problems:
+        others = {place: node for place, node in nodes.items() if not is_ours(node)}
+        problems = [p for place, node in others.items() for p in problems_of_node(node, place, trusted)]
+    problems = problems or problems_of_classes(config)
     if problems:
         raise InputError(problems)
     return config
 
 
 def problems_of_numbers(value: Any, place: str = "") -> list[str]:
-    """A sentence for every number that is not finite: it could be stored as null only, and never read again."""
+    """A sentence for every number that is not finite: JSON would store it as null."""
     if isinstance(value, float) and not math.isfinite(value):
         return [f"{place}: expected a finite number, found {value}."]
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [p for key, part in parts for p in problems_of_numbers(part, f"{place}.{key}".lstrip("."))]
 
 
-def impossible(config: Config) -> list[str]:
-    """Choices that are valid one by one but not together."""
+def problems_of_classes(config: Config) -> list[str]:
+    """A sentence for every setting that does not go with the classes of data and model."""
+    network, data = target(config.model, "model"), target(config.data, "data")
+    arguments = inspect.signature(network).parameters
+    if "branches" in arguments and not isinstance(config.model.get("branch"), dict):
+        return ["model.branch: needs a _target_, the class to build, e.g. pamfn.models.ModalityBranch."]
+    if "widths" in arguments and not config.is_baseline:
+        return ["model.branch: no such setting; this model has no branches."]
+    baseline = config.recipe.baseline
+    if "widths" in arguments and baseline is None and not issubclass(network, pkgutil.resolve_name(SOLVED)):
+        return ["recipe.baseline: missing; choose one, e.g. recipe/baseline=gdlt."]
+    name, branch = config.data.get("name"), config.model.get("branch") or {}
+    per_segment = config.model.get("per_segment") or branch.get("per_segment") or network.per_segment
+    problems = []
+    if data.predicts == "score":
+        if per_segment:
+            problems.append(f"model: scores every segment, and {name} has one score a video: choose e.g. model=pamfn.")
+        problems += [
+            f"recipe.{stage}.batch_size: 1 cannot be trained with BatchNorm over videos: choose 2 or more."
+            for stage in (("baseline",) if config.is_baseline else ("branch", "fusion"))
+            if (recipe := getattr(config.recipe, stage)) and recipe.batch_size == 1
+        ]
+    elif not per_segment:
+        problems.append(
+            f"model: scores whole videos, and {name} wants its clips scored: choose e.g. model=pamfn_clips."
+        )
+    else:
+        if config.is_baseline and baseline and baseline.crop is not None:
+            problems.append("recipe.baseline.crop: clips are not cropped: choose null.")
+        from_bags, bags = issubclass(network, pkgutil.resolve_name(BAGS)), bool(config.data.get("bags"))
+        if from_bags and not bags:
+            problems.append("data.bags: this model learns from bags: choose e.g. 60.")
+        elif bags and not from_bags:
+            problems.append("data.bags: this model learns from clips: leave it out.")
+    return problems
+
+
+def problems_of_choices(config: Config) -> list[str]:
+    """A sentence for all settings that are valid one by one but not together."""
     problems = []
     offered, chosen = ", ".join(config.features), ", ".join(config.streams)
-    unknown = [m for m in config.modalities or [] if m not in config.features]
-    if unknown:
+    if unknown := [m for m in config.modalities or [] if m not in config.features]:
         problems.append(f"modalities: {', '.join(unknown)} not among this data set's modalities: {offered}.")
     elif not config.streams:
         problems.append(f"modalities: choose at least one of {offered}.")
     finetune = config.model.get("finetune")
-    strangers = [m for m in finetune if m not in config.features] if isinstance(finetune, list) else []
-    if strangers:
-        problems.append(f"model.finetune: {', '.join(map(str, strangers))} not among the modalities: {offered}.")
-    missing = [m for m in config.available or [] if m not in config.streams]
-    if missing:
-        problems.append(f"available: {', '.join(missing)} not among the chosen modalities: {chosen}.")
+    if isinstance(finetune, list) and (unknown := [str(m) for m in finetune if m not in config.features]):
+        problems.append(f"model.finetune: {', '.join(unknown)} not among the modalities: {offered}.")
+    if unknown := [m for m in config.available or [] if m not in config.streams]:
+        problems.append(f"available: {', '.join(unknown)} not among the chosen modalities: {chosen}.")
     elif config.available is not None and config.is_baseline:
         problems.append("available: takes a network of branches, e.g. model=pamfn.")
     elif config.available == [] or (config.available and len(config.streams) == 1):
@@ -171,16 +151,16 @@ def impossible(config: Config) -> list[str]:
             f"compile: {config.data.get('name')} is trained on whole videos, and nearly every step would be of a "
             "length that was not compiled for: leave it out."
         )
-    problems += [
-        f"data.{key}: {error}, found {config.data[key]!r}."
-        for key in ("name", "dataset")
-        if isinstance(config.data.get(key), str) and (error := problem_of_label(config.data[key]))
-    ]
-    if str(config.trainer.get("precision")) in ("16", "16-mixed", "16-true"):
+    for key in ("name", "dataset"):
+        text = config.data.get(key)
+        if isinstance(text, str) and not NAME.fullmatch(text):
+            problems.append(f"data.{key}: {NO_NAME}, found {text!r}.")
+    precision = str(config.trainer.get("precision", "32"))
+    if precision in ("16", "16-mixed", "16-true"):
         problems.append("trainer.precision: float16 would need scaled losses; choose 32-true or bf16-mixed.")
-    elif str(config.trainer.get("precision")) in ("bf16", "bf16-true", "transformer-engine"):
+    elif precision in ("bf16", "bf16-true", "transformer-engine"):
         problems.append("trainer.precision: weights in bfloat16 would lose small steps; choose 32-true or bf16-mixed.")
-    elif str(config.trainer.get("precision", "32")) not in PRECISIONS:
+    elif precision not in ("32", "32-true", "bf16-mixed"):
         problems.append(
             f"trainer.precision: found {config.trainer['precision']!r}; networks here are trained in 32-true (features "
             "are float32 at most) or bf16-mixed."

@@ -15,11 +15,10 @@ class Batch(NamedTuple):
     features: {modality: (b, t, c)} float32
     lengths: (b,) number of real segments of each video; None where all t count, as in training crops, whose zero
         padding counts as segments (as in the paper)
-    target: (b,) float32 scores in [0, 1]; of whole videos with labelled segments (b, t), 0 or 1, and 0 after a
-        video's end
+    target: (b,) scores in [0, 1]; of whole videos with labelled segments (b, t), 0 or 1, and 0 after a video's end
     videos: (b,) positions in the split, on the CPU
-    points: (b,) float64, the judges' points that `target` is made of, on the CPU, since float32 cannot give them back
-        to the last digit; None in training batches and with labelled segments
+    points: (b,) float64, the judges' points that `target` is made of, on the CPU: float32 cannot give them back to the
+        last digit. None for training batches and for labels
     """
 
     features: dict[str, Tensor]
@@ -29,7 +28,7 @@ class Batch(NamedTuple):
     points: Tensor | None = None
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
-        """Move all but `videos` and `points`, which stay on the CPU, to a device. Lightning calls this."""
+        """Move all but `videos` and `points`, which only the CPU asks for, to a device. Lightning calls this."""
         features = {m: x.to(device, non_blocking=non_blocking) for m, x in self.features.items()}
         lengths = None if self.lengths is None else self.lengths.to(device, non_blocking=non_blocking)
         target = self.target.to(device, non_blocking=non_blocking)

@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from pamfn.config.compose import CONF, let_checked_refuse, refuse_choices, register, table_names
+from pamfn.config.compose import CONF, let_checked_refuse, refuse_choices, register, replaces_data, table_names
 from pamfn.config.schema import SEEDS, Config, Node, Subsets, Table
 from pamfn.config.validation import parsed, resolved
 from pamfn.errors import InputError
@@ -201,12 +201,6 @@ def data_names(table: Table, jobs: Sequence[Job], words: Sequence[str]) -> dict[
 def which_videos(data: Node) -> Node:
     """The settings of a data set that say which videos and points it has, whatever it is called."""
     return {key: value for key, value in data.items() if key not in READ_HOW and value is not None}
-
-
-def replaces_data(word: str) -> bool:
-    """Whether a word of the command line says what the data are, whatever a column's own are."""
-    key = word.partition("=")[0].lstrip("+~").partition("@")[0]
-    return key.partition(".")[0] == "data"
 
 
 def has_replaced_data(job: Job) -> bool:

@@ -1,4 +1,4 @@
-"""Keep finished runs with the code: results and predictions, no weights."""
+"""Archive finished runs with the code: results and predictions, no weights."""
 
 from pathlib import Path
 
@@ -8,17 +8,17 @@ from pamfn.runs.folder import Run
 from pamfn.runs.lookup import ARCHIVE
 
 PATHS = {"data_dir": "data", "output_dir": "runs"}
-"""What an archived result says of its folders, whatever the machine it ran on."""
+"""The folders in an archived result, instead of those of the machine it ran on."""
 
 
 def in_training(run: Run) -> bool:
-    """Whether its training began and has not ended: it is under way, or was interrupted."""
+    """Whether a run's training began and has not ended: it is under way, or was interrupted."""
     begun = run.file("resume.ckpt").exists() or run.file(".lock").exists()
     return begun and not run.file("result.json").exists()
 
 
 def complete(run: Run) -> Run:
-    """The run, if all that is kept of it is there.
+    """The run itself, after checking that its result and predictions are there.
 
     Raises:
         InputError: when it is not finished or its result cannot be trusted.
@@ -30,13 +30,12 @@ def complete(run: Run) -> Run:
 
 
 def archive(run: Run, to: Path = ARCHIVE) -> Run:
-    """Copies a finished run's result and predictions to `<to>/<kind>/<folder>`, in the place of an earlier copy.
+    """Copy a finished run's result and predictions to `<to>/<kind>/<folder>`, replacing an earlier copy.
 
     Raises:
         InputError: when the run is not finished or its result cannot be trusted.
     """
-    result = complete(run).result()
-    assert result is not None
+    result = complete(run).finished()
     copy = Run(to / result["kind"] / run.path.name)
     write_text(copy.file("predictions.csv"), run.file("predictions.csv").read_text(encoding="utf-8"))
     copy.write_result({**result, "config": {**result["config"], "paths": PATHS}})

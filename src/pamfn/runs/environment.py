@@ -1,4 +1,4 @@
-"""What a run ran on and with: commit, machine, peak memory."""
+"""The environment of a run: commit, machine, peak memory."""
 
 import platform
 import resource
@@ -18,22 +18,19 @@ def commit() -> str | None:
     if ROOT is None:
         return None
     try:
-        head = subprocess.run(
-            ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "-C", str(ROOT), "status", "--porcelain", "--", "src", "conf"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        changed = git("status", "--porcelain", "--", "src", "conf")
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return head + ("+" if changed else "")
+
+
+def git(*words: str) -> str:
+    done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def machine(config: Config | None = None) -> dict[str, Any]:
-    """Processor, threads, and the GPU, if there is one and a job of this configuration does not leave it alone."""
+    """Processor, threads, and the GPU, unless there is none or this configuration's jobs do not use it."""
     on_cpu = config is not None and config.trainer.get("accelerator") == "cpu"
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
@@ -48,7 +45,7 @@ def machine(config: Config | None = None) -> dict[str, Any]:
 
 
 def peak_memory_mib() -> dict[str, float]:
-    """Highest resident memory of this process so far, and of the GPU."""
+    """Highest memory (MiB) so far: resident in this process, and allocated on the GPU."""
     peak = {"cpu": peak_resident_mib()}
     if torch.cuda.is_available():
         peak["gpu"] = torch.cuda.max_memory_allocated() / 2**20
@@ -56,7 +53,7 @@ def peak_memory_mib() -> dict[str, float]:
 
 
 def peak_resident_mib() -> float:
-    """Highest resident memory of this process so far; where /proc does not tell, of whatever started it too."""
+    """Highest resident memory (MiB) of this process so far; without /proc, it includes what started it."""
     status = Path("/proc/self/status")
     for line in status.read_text().splitlines() if status.exists() else []:
         if line.startswith("VmHWM:"):  # ru_maxrss on Linux begins with what the parent held
@@ -65,4 +62,4 @@ def peak_resident_mib() -> float:
 
 
 COMMIT = commit()
-"""Of the code that is running: asked for when it is imported, since the checkout may change during a long training."""
+"""The commit of the running code; asked for on import, since the checkout may change during a long training."""

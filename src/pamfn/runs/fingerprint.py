@@ -1,4 +1,4 @@
-"""What names a run: a fingerprint of everything that decides its numbers, and not of where code lives."""
+"""The name of a run: a fingerprint of everything that decides its numbers, and not of where code lives."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from pamfn.config.schema import Config, Node
 from pamfn.config.targets import OLD_NAMES
 
 ADDED = {"threads": 1}
-"""{a setting: the value that means "as before there was one"}, with which it is no part of a name."""
+"""{a setting added later: the value with which runs are as before it}: with that value it is no part of a name."""
 
 
 def branch_identity(config: Config, modality: str) -> Node:
@@ -36,13 +36,7 @@ def fusion_identity(config: Config) -> Node:
 def baseline_identity(config: Config) -> Node:
     """Everything that decides the numbers of a compared method."""
     recipe = config.recipe.baseline
-    return {
-        "data": config.data,
-        "features": [[m, s.model_dump()] for m, s in config.streams.items()],
-        "model": config.model,
-        "recipe": None if recipe is None else recipe.model_dump(),
-        **shared_identity(config),
-    }
+    return {**fusion_identity(config), "recipe": None if recipe is None else recipe.model_dump()}
 
 
 def evaluation_identity(config: Config) -> Node:
@@ -51,22 +45,22 @@ def evaluation_identity(config: Config) -> Node:
 
 
 def shared_identity(config: Config) -> Node:
-    precision = config.trainer.get("precision", "32-true")
+    """The part of an identity that all kinds of runs have."""
     return {
         "protocol": config.protocol.model_dump(),
         "seed": config.seed,
-        "precision": str(precision),
+        "precision": str(config.trainer.get("precision", "32-true")),
         "threads": config.threads,  # sums in another order: other last digits
     }
 
 
 def fingerprint(identity: Node) -> str:
-    """Ten characters that name a run."""
+    """Ten characters of the hash of an identity, which end a run's name."""
     return hashlib.sha256(json.dumps(as_before(identity), sort_keys=True).encode()).hexdigest()[:10]
 
 
 def as_before(value: Any) -> Any:
-    """An identity in the words of the first runs: old names of classes, and no settings that there were not."""
+    """An identity as the first runs had it: with the old names of classes, without settings added since."""
     if isinstance(value, dict):
         kept = {key: part for key, part in value.items() if key not in ADDED or part != ADDED[key]}
         return {key: OLD_NAMES.get(part, part) if key == "_target_" else as_before(part) for key, part in kept.items()}

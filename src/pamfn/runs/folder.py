@@ -1,4 +1,4 @@
-"""Results on disk: a folder a run, named by what decides its numbers; files appear whole or not at all."""
+"""The folder of a run: its result, checked as it is read, and its lock."""
 
 import hashlib
 import json
@@ -12,9 +12,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pamfn.config.schema import problems_of_result, without_cut
 from pamfn.errors import InputError
 from pamfn.files import TEMPORARY, cannot_write, regular, remove_abandoned, write_text
+from pamfn.runs.result import problems_of_result, without_removed
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +22,10 @@ SCHEMA = 1
 """Version of the format of result.json."""
 
 LARGEST_RESULT = 16 * 2**20
-"""Bytes of a result.json that is read; the largest here has seven thousand."""
+"""Largest result.json that is read, in bytes; the largest here has seven thousand."""
 
 NAMED = 3
-"""Problems of one result that are named."""
+"""Most problems of one result that an error names."""
 
 
 def finite(content: Any) -> Any:
@@ -38,14 +38,14 @@ def finite(content: Any) -> Any:
 
 
 def digest(content: Mapping[str, Any]) -> str:
-    """Of a result without its digest: tells a number changed by hand."""
+    """A hash of a result without its digest, by which a number changed by hand is noticed."""
     kept = {k: v for k, v in content.items() if k != "digest"}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One trained network's folder."""
+    """The folder of one network."""
 
     path: Path
 
@@ -55,8 +55,6 @@ class Run:
     def result(self) -> dict[str, Any] | None:
         """The run's result.json, or None while it is not finished.
 
-        All of it is checked before any of it is used (`pamfn.config.schema.Result`): run folders are passed around.
-
         Raises:
             InputError: when the file is cut short, of another version, changed since it was written, or not a result.
         """
@@ -65,12 +63,12 @@ class Run:
             return None
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-            found = content.get("schema") if isinstance(content, dict) else None
+            version = content.get("schema") if isinstance(content, dict) else None
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{file} is damaged ({error}). Remove the folder {self.path} and run it again.") from error
-        if found != SCHEMA:
+        if version != SCHEMA:
             raise InputError(
-                f"{file} has version {found} of the result format, and this code reads {SCHEMA}. "
+                f"{file} has version {version} of the result format, and this code reads {SCHEMA}. "
                 f"Read it with the code that wrote it, or remove the folder {self.path} and run it again."
             )
         if content.get("digest") != digest(content):
@@ -79,11 +77,10 @@ class Run:
                 f"Restore it, or remove the folder {self.path} and run it again."
             )
         if isinstance(content.get("config"), dict):
-            content["config"] = without_cut(content["config"])
-        problems = problems_of_result(content)
-        if problems:
-            told = "; ".join(problem.rstrip(".") for problem in problems[:NAMED])
-            raise InputError(f"{file} is not the result of a run: {told}. Remove the folder {self.path}.")
+            content["config"] = without_removed(content["config"])
+        if problems := problems_of_result(content):
+            named = "; ".join(problem.rstrip(".") for problem in problems[:NAMED])
+            raise InputError(f"{file} is not the result of a run: {named}. Remove the folder {self.path}.")
         return content
 
     def finished(self) -> dict[str, Any]:
@@ -107,7 +104,7 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One process at a time trains a run; a second one waits, then finds it finished.
+        """Hold the run for one process; a second one waits, then finds it finished.
 
         Raises:
             InputError: when the folder cannot be made or written.
@@ -122,25 +119,26 @@ class Run:
                 lock.acquire()
         except (OSError, NotImplementedError) as error:
             raise cannot_write(self.path, error) from error
-        with lock:
-            lock.release()  # `with` holds it once more
-            self.remove_left()
+        try:
+            self.remove_leftovers()
             yield
+        finally:
+            lock.release()
 
-    def remove_left(self) -> None:
-        """Removes what killed processes left: half-written files, and of a finished run what it would resume from."""
+    def remove_leftovers(self) -> None:
+        """Removes what killed processes left: half-written files, and the resume point of a finished run."""
         remove_abandoned(self.path)
         if self.file("result.json").exists():
             with suppress(OSError):  # a folder, which is none of ours
                 self.file("resume.ckpt").unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """`remove_left`, when there is something left and no other process is at the run."""
+        """`remove_leftovers`, if there are any and no other process holds the run."""
         if any(self.path.glob(f".*{TEMPORARY}")) or self.file("resume.ckpt").exists():
             with suppress(OSError, NotImplementedError, Timeout), FileLock(self.file(".lock"), timeout=0):
-                self.remove_left()
+                self.remove_leftovers()
 
 
 def find(output_dir: Path, kind: str, label: str, fingerprint: str) -> Run:
-    """The folder of a run: `<output_dir>/<kind>/<label>-<fingerprint>`."""
+    """The run in `<output_dir>/<kind>/<label>-<fingerprint>`."""
     return Run(output_dir / kind / f"{label}-{fingerprint}")

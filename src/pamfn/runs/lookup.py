@@ -1,10 +1,10 @@
-"""Finding runs by what decides their numbers, and reading the finished ones. Nothing here imports torch."""
+"""Find runs by what decides their numbers, and read the finished ones. Nothing here imports torch."""
 
 import logging
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pamfn.config.compose import EXPERIMENTS
 from pamfn.config.schema import Config
@@ -12,18 +12,16 @@ from pamfn.data.checksums import present_checksums
 from pamfn.errors import InputError
 from pamfn.runs.fingerprint import baseline_identity, branch_identity, evaluation_identity, fingerprint, fusion_identity
 from pamfn.runs.folder import Run, find
+from pamfn.runs.result import Kind
 
 log = logging.getLogger(__name__)
 
 ARCHIVE = EXPERIMENTS / "results" / "runs"
 """Finished runs that are kept with the code, without their weights."""
 
-Kind = Literal["branch", "fusion", "missing", "baseline"]
-"""A branch, a fused network, a fused network scored with some modalities missing, or a compared method."""
-
 
 def wanted(config: Config) -> tuple[Kind, list[str]]:
-    """What the job asks for: with one modality its branch alone, else the fused network; or a compared method."""
+    """The kind of network that a job asks for (with one modality its branch alone), and its modalities."""
     modalities = list(config.streams)
     if config.is_baseline:
         return "baseline", modalities
@@ -33,7 +31,7 @@ def wanted(config: Config) -> tuple[Kind, list[str]]:
 
 
 def locate(config: Config, kind: Kind, modalities: list[str], folder: Path | None = None) -> Run:
-    """Where the run of a network is, or will be, below `folder` (default: the configured output)."""
+    """The run of a network, trained or not, below `folder` (default: the configured output)."""
     if kind == "branch":
         identity = branch_identity(config, modalities[0])
     else:
@@ -46,41 +44,38 @@ def locate(config: Config, kind: Kind, modalities: list[str], folder: Path | Non
 
 
 def finished(config: Config) -> Run | None:
-    """The finished run that answers the job, or None.
+    """The finished run of a job, or None.
 
-    A job of a table is also answered by the archive, where its data are those that are there now; any other may want
-    the weights, which are not kept there.
+    A table's job also takes an archived run, if the data are still those it was trained on. Any other job may want the
+    weights, which are not archived.
     """
     run = locate(config, *wanted(config))
-    result = run.result()
-    if result is not None:
+    if (result := run.result()) is not None:
         refuse_changed_data(config, run, result)
         return run
-    if config.table:
-        run = locate(config, *wanted(config), ARCHIVE)
-        result = run.result()
-        if result is not None:
-            changed = changed_data(config, result)
-            if not changed:
-                return run
-            tell_of_archived(tuple(changed))
-    return None
+    archived = locate(config, *wanted(config), ARCHIVE)
+    if not config.table or (result := archived.result()) is None:
+        return None
+    if changed := changed_data(config, result):
+        warn_of_archived(tuple(changed))
+        return None
+    return archived
 
 
 @cache
-def tell_of_archived(changed: tuple[str, ...]) -> None:
-    """Once for the same files."""
+def warn_of_archived(changed: tuple[str, ...]) -> None:
+    """Warns once for the same files."""
     log.warning("archived runs are not used where they were trained on another %s", ", ".join(changed))
 
 
 def every_run(output_dir: Path) -> list[Run]:
-    """All runs below an output folder and in the archive; one that is in both is taken from the former."""
+    """All runs below an output folder and in the archive; of a run in both, the former."""
     files = [*sorted(output_dir.glob("*/*/result.json")), *sorted(ARCHIVE.glob("*/*/result.json"))]
     return list({file.parent.name: Run(file.parent) for file in reversed(files)}.values())[::-1]
 
 
 def readable(runs: list[Run]) -> Iterator[tuple[Run, dict[str, Any]]]:
-    """The runs whose result can be read, with it; the others are told of and left out."""
+    """Pair runs with their results; warn of those that cannot be read, and leave them out."""
     for run in runs:
         try:
             result = run.result()
@@ -92,16 +87,15 @@ def readable(runs: list[Run]) -> Iterator[tuple[Run, dict[str, Any]]]:
 
 
 def changed_data(config: Config, result: dict[str, Any]) -> list[str]:
-    """The files that are there now and are not those that a run was trained on."""
+    """The data files that changed since a run was trained on them."""
     features = {m: config.features[m].model_dump() for m in result["modalities"]}
     present = present_checksums(Path(config.paths.data_dir), config.data, features)
     return [name for name, checksum in result["data_files"].items() if present.get(name, checksum) != checksum]
 
 
 def refuse_changed_data(config: Config, run: Run, result: dict[str, Any]) -> None:
-    """A finished run must have been trained on the files that are there now (if any are)."""
-    changed = changed_data(config, result)
-    if changed:
+    """Refuses a finished run whose data files changed since; files may be missing."""
+    if changed := changed_data(config, result):
         raise InputError(
             f"{run.path} was trained on other data: {', '.join(changed)} changed since. "
             "Remove that folder to train again, or choose another paths.output_dir."

@@ -1,4 +1,4 @@
-"""What is said at the end of a job."""
+"""The summary of a run that is printed at the end of its job."""
 
 from collections.abc import Collection
 from typing import Any
@@ -8,36 +8,31 @@ from pamfn.evaluation.selection import RULES
 from pamfn.runs.folder import Run
 
 LEFT_OUT = {"mse"}
-"""Metrics that are not said: rl2 is this one in a unit that data sets share."""
+"""Metrics left out of the summary: rl2 is mse in a unit that data sets share."""
 
 
 def summary_of(run: Run, result: dict[str, Any]) -> str:
-    """A few lines: the test metrics under every protocol, and where things are."""
+    """A few lines: the test metrics under every protocol, and the run's folder and files."""
     what = f"{result['name']} ({result['data_source']} data), {'+'.join(result['modalities'])}, seed {result['seed']}"
     names = [*(name for name in METRICS if name not in LEFT_OUT), "chance"]
+    reported = result["metrics"][result["reported"]]
+    main = main_metric(reported)
     lines = [f"\n{what}: {result['videos']['test']} test videos"]
     for protocol, metrics in result["metrics"].items():
         mark = "*" if protocol == result["reported"] else " "
         values = "  ".join(f"{name} {shown(metrics[name])}" for name in names if name in metrics)
         epoch = f", epoch {metrics['epoch']}" if "epoch" in metrics else ""
         lines.append(f" {mark} {protocol:<12} {values}   {RULES[protocol].sentence}{epoch}")
-    if is_constant(result):
+    if METRICS[main].is_correlation and reported[main] is None:
         lines.append(" ! correlations are nan: all test videos were given the same score (or have the same points).")
-    lines.append(f" * reported by this protocol. {units(result['metrics'][result['reported']])}")
+    lines.append(f" * reported by this protocol. {units(reported)}")
     files = ("result.json", "predictions.csv", "clips.csv", "curves.csv", "predictions.png", "curves.png")
     lines.append(f"Run folder: {run.path}  ({', '.join(name for name in files if run.file(name).exists())})")
     return "\n".join(lines)
 
 
-def is_constant(result: dict[str, Any]) -> bool:
-    """Whether the reported protocol has no correlations, since scores or points are constant."""
-    metrics = result["metrics"][result["reported"]]
-    main = main_metric(metrics)
-    return METRICS[main].is_correlation and metrics[main] is None
-
-
 def units(metrics: Collection[str]) -> str:
-    """What these metrics are in, where that is not plain."""
+    """A sentence on the units of these metrics."""
     if METRICS[main_metric(metrics)].predicts == "highlights":
         return "chance: the map of clips in random order."
     of = {name: METRICS[name].unit for name in METRICS if name in metrics and name not in LEFT_OUT}
