@@ -12,7 +12,6 @@ from torch import nn
 
 from conftest import WIDTHS
 from finished_runs import trained
-from pamfn import export as module
 from pamfn.config.compose import register
 from pamfn.errors import InputError
 from pamfn.models.baselines.gdlt import GDLT
@@ -23,6 +22,7 @@ from pamfn.models.branch import ModalityBranch
 from pamfn.models.late_fusion import LateFusion
 from pamfn.models.network import Network
 from pamfn.models.pamfn import PAMFN
+from pamfn.pipeline import onnx_export as module
 from pamfn.pipeline.onnx_export import compare, export, exported, fed, notes, session_of
 
 TWO = {"rgb": 6, "audio": 4}

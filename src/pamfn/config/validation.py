@@ -66,10 +66,11 @@ def checked(raw: DictConfig | Mapping[str, Any], trusted: Collection[str] | None
         places = {problem.partition(": ")[0] for problem in problems}
         once = [problem for problem in error.problems if problem.partition(": ")[0] not in places]
         raise InputError([*once, *problems]) from error
+    others = {place: node for place, node in nodes.items() if not is_ours(node)}
     if not problems:
-        others = {place: node for place, node in nodes.items() if not is_ours(node)}
         problems = [p for place, node in others.items() for p in problems_of_node(node, place, trusted)]
-    problems = problems or problems_of_classes(config)
+    if not (problems and others):
+        problems += problems_of_classes(config)
     if problems:
         raise InputError(problems)
     return config
@@ -85,7 +86,10 @@ def problems_of_numbers(value: Any, place: str = "") -> list[str]:
 
 def problems_of_classes(config: Config) -> list[str]:
     """A sentence for every setting that does not go with the classes of data and model."""
-    network, data = target(config.model, "model"), target(config.data, "data")
+    try:
+        network, data = target(config.model, "model"), target(config.data, "data")
+    except InputError:
+        return []  # said by `problems_of_node`
     arguments = inspect.signature(network).parameters
     if "branches" in arguments and not isinstance(config.model.get("branch"), dict):
         return ["model.branch: needs a _target_, the class to build, e.g. pamfn.models.ModalityBranch."]
