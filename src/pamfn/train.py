@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from pamfn.command_line.process import PARENT, refuse, refuse_unread, refusing, say
 from pamfn.config.compose import CONF, let_checked_refuse, refuse_choices, register, table_names
 from pamfn.errors import InputError, TerminatedError
 from pamfn.evaluation.metrics import main_metric
-from pamfn.pipeline.failures import foreseen, list_failed, record
+from pamfn.pipeline.failures import foreseen, list_failed, record, run_jobs
 from pamfn.pipeline.job import refuse_single_table, run_or_load
 from pamfn.runs.summary import summary_of
 
@@ -108,26 +106,9 @@ def main() -> None:
         dry(words)
         return
     prepare(words)
-    run_jobs(words)
+    run_jobs(job, words)
     if list_failed():
         raise SystemExit(1)
-
-
-def run_jobs(words: list[str]) -> None:
-    """Runs Hydra's main.
-
-    Raises:
-        InputError: when no job can start, with the settings that may have caused that.
-    """
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own and the end of a traceback
-    try:
-        job()
-    except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(str(error)) from error
-    except BrokenPipeError:
-        raise
-    except Exception as error:
-        raise foreseen(error, words) from error
 
 
 if __name__ == "__main__":

@@ -36,8 +36,15 @@ BASES = {
     "model": "pamfn.models.Network",
     "model.branch": "pamfn.models.Network",
     "trainer": "lightning.Trainer",
+    "extractor": "pamfn.extraction.extractor.Extractor",
 }
 """The base that a class must have, by place of the `_target_`."""
+
+
+def base_of(place: str) -> str:
+    """The base for a place; one for all streams of `extractor`."""
+    return BASES.get(place) or BASES[place.partition(".")[0]]
+
 
 OLD_NAMES = {
     "pamfn.data.ScoreDataModule": "pamfn.data.module.ScoreDataModule",
@@ -92,10 +99,10 @@ def target(node: Mapping[str, Any], place: str, trusted: Collection[str] | None 
             "Name a class, e.g. pamfn.models.PAMFN."
         )
     if not inspect.isclass(cls):
-        raise InputError(f"{place}._target_: {name!r} is a {type(cls).__name__}, and no subclass of {BASES[place]}.")
+        raise InputError(f"{place}._target_: {name!r} is a {type(cls).__name__}, and no subclass of {base_of(place)}.")
     refuse_stranger(name, package_of(cls.__module__), place, trusted)  # one of ours may have imported it
-    if not issubclass(cls, pkgutil.resolve_name(BASES[place])):
-        raise InputError(f"{place}._target_: {name!r} is a class, and no subclass of {BASES[place]}.")
+    if not issubclass(cls, pkgutil.resolve_name(base_of(place))):
+        raise InputError(f"{place}._target_: {name!r} is a class, and no subclass of {base_of(place)}.")
     return cls
 
 

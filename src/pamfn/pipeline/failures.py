@@ -5,14 +5,16 @@ import os
 import re
 import shlex
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from pamfn.command_line.process import end_with_parent
 from pamfn.errors import InputError
@@ -45,7 +47,7 @@ def workers_end_with_parent() -> None:
 def record(error: Exception) -> None:
     """Writes the failed job's log."""
     hydra = HydraConfig.get()
-    command = f"python -m pamfn.train {shlex.join(['-m', *hydra.overrides.task])}"
+    command = f"python -m pamfn.{hydra.job.name} {shlex.join(['-m', *hydra.overrides.task])}"
     file = Path(os.environ[FOLDER]) / f"{int(hydra.job.num):04d}.log"
     write_text(file, f"{command}\n\n{''.join(traceback.format_exception(error))}")
     try:
@@ -72,6 +74,23 @@ def foreseen(error: Exception, words: Sequence[str]) -> InputError:
     near = [word for word, (key, _, value) in given.items() if {key.rpartition(".")[2], value} & parts]
     told = f" It may come from {', '.join(near)}." if near else ""
     return InputError(f"{said}.{told} PAMFN_TRACEBACK=1 shows where in the code it was noticed.")
+
+
+def run_jobs(job: Callable[[], object], words: Sequence[str]) -> None:
+    """Run the function that Hydra's decorator made of a job.
+
+    Raises:
+        InputError: when no job can start, with the settings that may have caused that.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own and the end of a traceback
+    try:
+        job()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(str(error)) from error
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        raise foreseen(error, words) from error
 
 
 def list_failed() -> int:
