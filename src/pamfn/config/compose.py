@@ -81,11 +81,20 @@ def refuse_other_features(choices: Mapping[str, str]) -> None:
 # ---- resolvers
 
 
-def listed(group: str) -> str:
-    """A line of `--help` for every option of a group, with the first comment of its file."""
+def listed(group: str, sign: str = "+") -> str:
+    """A line of `--help` for every option of a group, with the first comment of its file. sign: goes before the group."""
     files = sorted(files_of(group).items())
     width = max((len(name) for name, _ in files), default=0)
-    return "\n".join(f"  +{group}={name:<{width}} {title(file)}".rstrip() for name, file in files)
+    return "\n".join(f"  {sign}{group}={name:<{width}} {title(file)}".rstrip() for name, file in files)
+
+
+def listed_extractors() -> str:
+    """The lines of `--help` for all extractors: complete sets, then one stream after the other."""
+    streams = {file.parent.name for place in places() for file in (place / "extractor").glob("*/*.yaml")}
+    ours = [stream for stream in ("rgb", "flow", "audio") if stream in streams]
+    groups = [f"extractor/{stream}" for stream in [*ours, *sorted(streams - set(ours))]]
+    signs = ["" if group.rpartition("/")[2] in ours else "+" for group in groups]
+    return "\n".join(map(listed, ["extractor", *groups], ["", *signs]))
 
 
 def title(file: Path) -> str:
@@ -133,6 +142,7 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     # parts of the template of `--help`, in which Hydra replaces what follows a `$`
     "experiments": lambda: listed("experiment").replace("$", "$$"),
     "tables": lambda: listed("table").replace("$", "$$"),
+    "extractors": lambda: listed_extractors().replace("$", "$$"),
     "own_groups": lambda: own_groups().replace("$", "$$"),
 }
 """{name: function} of the resolvers used in `conf/`."""

@@ -30,19 +30,24 @@ class FlowSettings(NamedTuple):
 class Sound:
     """The sound of a whole video, on the time line of its frames.
 
-    samples: (segments * 20480,) float32 in -1..1, mono at 16 kHz, without the mean of the track; silence where the
-        video has no sound
-    whole: (n,) the same, before it was cut or padded to full segments
+    whole: (n,) float32 in -1..1, mono at 16 kHz, without the mean of the track; empty where the video has no sound
     source_rate: samples a second in the file; 16000 where there is no sound
+    segments: number of segments of the video, as its headers announce it
     """
 
-    samples: np.ndarray
     whole: np.ndarray
     source_rate: int
+    segments: int
+
+    def window(self, start: int, count: int) -> np.ndarray:
+        """Return (count,) samples from number `start` on, which may be negative; silence before and after the track."""
+        kept = self.whole[max(start, 0) : max(start + count, 0)]
+        before = min(max(-start, 0), count)
+        return np.pad(kept, (before, count - before - len(kept)))
 
     def segment(self, index: int) -> np.ndarray:
         """Return the (20480,) samples of a segment."""
-        return self.samples[index * SEGMENT_SAMPLES : (index + 1) * SEGMENT_SAMPLES]
+        return self.window(index * SEGMENT_SAMPLES, SEGMENT_SAMPLES)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from safetensors.numpy import load_file
 
 from pamfn.data.features import FeatureSet, source_checksum, write_store
+from pamfn.data.video_names import some
 from pamfn.errors import InputError
 from pamfn.extraction.store import FeatureFolder, read_settings
 
@@ -23,7 +24,7 @@ def pack(folder: Path, dataset: str, data_dir: Path, say: Callable[[str], None])
     videos = features.finished_videos()
     if failed := features.failed_videos():
         raise InputError(
-            f"{folder}: {len(failed)} videos failed: {', '.join(list(failed)[:5])}{', ...' if len(failed) > 5 else ''}. "
+            f"{folder}: {len(failed)} videos failed: {some(list(failed))}. "
             "Extract them again, or remove their .failed.json to leave them out."
         )
     if not videos:
