@@ -43,7 +43,9 @@ def deinterlaced(frames: Iterator[Any], stream: Any) -> Iterator[Any]:
     """Yield frames whose two fields have been made one picture (FFmpeg's bwdif)."""
     graph = av.filter.Graph()
     graph.link_nodes(
-        graph.add_buffer(template=stream), graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink")
+        graph.add_buffer(template=stream),
+        graph.add("bwdif", "mode=send_frame:deint=interlaced"),
+        graph.add("buffersink"),
     ).configure()
     for frame in chain(frames, [None]):
         graph.vpush(frame)

@@ -1,0 +1,1 @@
+"""The pretrained networks, under the names that their published weights have."""
