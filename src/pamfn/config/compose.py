@@ -82,7 +82,7 @@ def refuse_other_features(choices: Mapping[str, str]) -> None:
 
 
 def listed(group: str, sign: str = "+") -> str:
-    """A line of `--help` for every option of a group, with the first comment of its file. sign: goes before the group."""
+    """A line of `--help` for every option of a group, with the first comment of its file. sign: before the group."""
     files = sorted(files_of(group).items())
     width = max((len(name) for name, _ in files), default=0)
     return "\n".join(f"  {sign}{group}={name:<{width}} {title(file)}".rstrip() for name, file in files)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -47,4 +48,4 @@ def flow_between(frames: np.ndarray, method: str) -> np.ndarray:
     """
     gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     calc = estimator(method).calc
-    return np.stack([calc(before, after, None) for before, after in zip(gray, gray[1:], strict=False)])
+    return np.stack([calc(before, after, None) for before, after in pairwise(gray)])

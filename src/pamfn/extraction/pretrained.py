@@ -133,8 +133,8 @@ class VideoSwin(PretrainedExtractor):
 class UNMT(PretrainedExtractor):
     """Unmasked Teacher (ViT-L/16) on 16 or 8 of the 32 frames, evenly spaced.
 
-    Weights: l16_ptk710_ftk710_ftk600_f16_res224.pth, or _f8_. Source: Li et al., 2023. Which frames PAMFN's authors took
-    is not known.
+    Weights: l16_ptk710_ftk710_ftk600_f16_res224.pth, or _f8_. Source: Li et al., 2023. Which frames PAMFN's authors
+    took is not known.
     """
 
     width = 1024
@@ -157,10 +157,10 @@ class UNMT(PretrainedExtractor):
 
 
 class I3D(PretrainedExtractor):
-    """I3D on optical flow: the mean over its windows in time. Weights: flow_imagenet.pt, model_flow.pth or i3d_flow.pt.
+    """I3D on optical flow: the mean over its windows in time. Weights: flow_imagenet.pt or model_flow.pth.
 
-    sound: flow in pixels, cut off at 20, by 20. authors: rounded to the bytes of an image first, and BatchNorm's epsilon
-    is 1e-5; the bound of their images is not known and taken to be 20. Source: Carreira and Zisserman, 2017.
+    sound: flow in pixels, cut off at 20, by 20. authors: rounded to the bytes of an image first, and BatchNorm's
+    epsilon is 1e-5; the bound of their images is not known and taken to be 20. Source: Carreira and Zisserman, 2017.
     """
 
     width = 1024

@@ -17,7 +17,7 @@ MIXED: dict[str, Sequence[int]] = {
     "Mixed_5b": (256, 160, 320, 32, 128, 128),
     "Mixed_5c": (384, 192, 384, 48, 128, 128),
 }
-"""Channels of every mixed unit: of its four branches, with those of the 1 x 1 convolution before the second and third."""
+"""Channels of every mixed unit: of its four branches, with those of the 1 x 1 before the second and third."""
 
 Kernel = tuple[int, int, int]
 
