@@ -388,7 +388,7 @@ def test_the_archive_answers_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
     shutil.rmtree(run.path)
     again = finished(only_job(tmp_path).config)
     assert again == Run(copy.path)
-    assert again.finished() == kept
+    assert Run(copy.path).finished() == kept
 
 
 def test_an_archived_run_of_other_data_is_no_answer(
