@@ -26,7 +26,7 @@ from pamfn.errors import InputError
 from pamfn.pipeline.job import tagged
 from pamfn.reporting.build import built
 from pamfn.reporting.plan import hours, nets, plan
-from pamfn.reporting.sweep import PLACES, Job, Sweep, by_place, expand, jobs_of, rows_of, sweep_of, sweeps
+from pamfn.reporting.sweep import PAPER_STREAMS, Job, Sweep, by_place, expand, jobs_of, rows_of, sweep_of, sweeps
 from pamfn.runs import lookup
 from pamfn.runs.archive import archive
 from pamfn.runs.folder import Run
@@ -210,7 +210,7 @@ TWO = ("+experiment=uiprmd", "~features.kinect_angles", "data.name=two", "logger
 def test_rows_made_from_three_streams_are_those_of_the_files(name: str):
     topic = "youtube_dog" if name == "highlight_detection" else "fisv_tes"
     of_files = sweep_of(name, [f"+experiment={topic}", "seed=0"])
-    assert list(rows_of(of_files.table, PLACES).values()) == list(of_files.table.rows.values())
+    assert list(rows_of(of_files.table, PAPER_STREAMS).values()) == list(of_files.table.rows.values())
     made = rows_of(of_files.table, ("rgb", "flow", "audio"))
     again = sweep_of(name, [f"+experiment={topic}", "seed=0", f"+ablation={','.join(made)}"])
     assert [job.run.path for job in again.jobs] == [job.run.path for job in of_files.jobs]
