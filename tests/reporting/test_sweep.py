@@ -137,6 +137,7 @@ def jobs(run_cli: RunCli, table: str, *words: str) -> list[str]:
     return ["train", "-m", f"+table={table}", "+experiment=uiprmd", "seed=0", *SMALL_UIPRMD, *words]
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_after_a_failure_and_trains_only_what_is_missing(run_cli: RunCli, tmp_path: Path):
     words = jobs(run_cli, "fusion_stages", "+ablation=first_stage,no_such_row,full")
     refused = run_cli(words)
@@ -179,6 +180,7 @@ def test_a_sweep_goes_on_after_a_failure_and_trains_only_what_is_missing(run_cli
     assert {path: path.stat().st_mtime for path in broken.glob("*/result.json")} == results
 
 
+@pytest.mark.slow
 def test_jobs_side_by_side_share_their_branches_and_tell_what_failed(run_cli: RunCli, tmp_path: Path):
     words = [w for w in jobs(run_cli, "decoders") if not w.startswith("model.num")]
     done = run_cli([*words, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "+ablation=full,weighted_msfd,average"])
@@ -266,6 +268,7 @@ def swept(words: list[str], monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return [job.run.path for job in jobs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "words"), [("modalities", FOUR), ("missing_modality", TWO)])
 def test_the_commands_of_a_table_train_the_rows_that_it_lacks(
     name: str, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
