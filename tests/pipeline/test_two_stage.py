@@ -269,6 +269,7 @@ def test_refit_trains_on_all_of_train_for_the_chosen_number_of_epochs(tmp_path):
     assert metrics(refit)["refit"]["srcc"] == metrics(refit)["last"]["srcc"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modalities", ["[rgb]", "[rgb,flow,audio]"])
 def test_eight_videos_are_learned_by_heart_in_each_stage(tmp_path, modalities):
     labels = tmp_path / "data" / "SYNTHETIC" / "train.txt"
