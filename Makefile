@@ -1,6 +1,7 @@
 # Needs make and Python 3.11 or newer, nothing else.
 #   make setup PYTHON=python3.12    another Python
 #   make test ARGS="-k crop"        more words for pytest; for demo: settings, e.g. ARGS="seed=1"
+#   make test ARGS="-m slow"        the tests that take long
 
 PYTHON ?= python3
 VENV := .venv

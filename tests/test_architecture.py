@@ -13,7 +13,7 @@ FLOORS = [
     ["errors"],
     ["files", "command_line"],
     ["config"],
-    ["data", "models", "evaluation"],
+    ["data", "models", "evaluation", "extraction"],
     ["runs"],
     ["training"],
     ["pipeline"],
@@ -24,7 +24,7 @@ FLOORS = [
 
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 COMMANDS = set(FLOORS[-1])
-WITHOUT_FRAMEWORKS = ("models", "data", "evaluation", "training")
+WITHOUT_FRAMEWORKS = ("models", "data", "evaluation", "extraction", "training")
 WITHOUT_TORCH = ("config", "runs")
 UNSAFE = ("weights_only=False", "allow_pickle=True", "pickle.load(")
 

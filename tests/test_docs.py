@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from benchmarks.reference import ReferencePAMFN
 from commands import command
 from conftest import UIPRMD_WIDTHS, WIDTHS
+from pamfn.__main__ import commands
 from small_clips import write_clips
 
 ROOT = Path(__file__).parents[1]
@@ -98,8 +99,7 @@ def expanded(word: str, folder: Path) -> list[str]:
 
 def test_readme_and_docs_show_commands_of_every_kind():
     kinds = {" ".join(command.split()[: 1 if command.startswith("make") else 3]) for command in COMMANDS}
-    names = ("train", "evaluate", "convert", "tables", "figures", "report", "archive", "predict", "export")
-    assert kinds == {"make", *(f"python -m pamfn.{name}" for name in names)}
+    assert kinds == {"make", *(f"python -m pamfn.{name}" for name in commands())}
 
 
 def test_a_data_set_is_shown_as_it_is():

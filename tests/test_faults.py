@@ -30,6 +30,7 @@ def test_every_file_of_a_job_has_points_to_be_killed_at(points, folder):
         assert {p.when for p in points if p.file == file} == {"before", "after"}, file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("when", "call", "file"),
     [
@@ -51,6 +52,7 @@ def test_a_conversion_interrupted_in_its_imports_says_so_and_leaves_nothing(fold
     assert well(signals.in_other(folder, "convert", "numpy"))
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_grow_is_named(folder):
     assert well(disks.limited(folder, 20_000, "resume.ckpt"))
 

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pamfn.__main__ import commands
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
-COMMANDS = ("train", "evaluate", "predict", "tables", "figures", "report", "archive", "export", "convert")
 UIPRMD = ("+experiment=uiprmd", "protocol=holdout", "recipe.fusion.epochs=30", "trainer.precision=bf16-mixed")
 FISV = ("+experiment=fisv_tes,fisv_pcs", "trainer.precision=bf16-mixed")
 METHODS = ("aqa_methods", "+experiment=fisv_tes,fisv_pcs", "+ablation=ms_lstm,action_net,gdlt,rgb_only")
@@ -59,7 +60,7 @@ def said(folder: Path, *words: str) -> str:
 
 def observed(folder: Path) -> Iterator[tuple[str, str]]:
     """Everything that must not change: its name, its text."""
-    for command in COMMANDS:
+    for command in commands():
         yield f"help of {command}", said(folder, command, "--help")
     for file, words in TABLES.items():
         yield f"table {file}", said(folder, "tables", *words, "--no-wandb")

@@ -1,4 +1,4 @@
-"""The one exception a user sees: a mistake in what was asked or provided, in sentences."""
+"""Exceptions that a user sees: mistakes in what was asked or provided, in sentences."""
 
 from collections.abc import Iterable
 

@@ -120,7 +120,7 @@ def test_every_experiment_composes_under_both_recipes_and_protocols(experiment: 
 
 
 def test_there_is_an_experiment_for_every_cell_of_the_main_table():
-    assert {*CELLS, "demo", "uiprmd", *(f"youtube_{topic}" for topic in TOPICS)} == set(EXPERIMENTS)
+    assert {*CELLS, "demo", "uiprmd", *(f"youtube_{topic}" for topic in TOPICS)} <= set(EXPERIMENTS)
 
 
 @pytest.mark.parametrize("recipe", ["paper", "official"])

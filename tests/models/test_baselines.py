@@ -677,6 +677,7 @@ def result(run: Run) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_eight_videos_are_learned_by_heart(name: str, job: Job):
     from pamfn.pipeline.reload import configuration

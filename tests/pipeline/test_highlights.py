@@ -25,7 +25,7 @@ from pamfn.evaluation.average_precision import average_precision, chance, expect
 from pamfn.evaluation.metrics import highlight_metrics
 from pamfn.models import PAMFN, LateFusion, ModalityBranch
 from pamfn.models.baselines import UMT, JointVA, MiniNet
-from pamfn.models.network import BagNetwork, Network
+from pamfn.models.network import BagNetwork, Network, ScoreOutput
 from pamfn.pipeline.build import data_module
 from pamfn.pipeline.clip_scores import predict
 from pamfn.pipeline.reload import load_network
@@ -210,7 +210,7 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_videos():
     logits, labels = torch.randn(3, 9), (torch.rand(3, 9) > 0.5).float()
 
     def loss(score: Tensor, target: Tensor, lengths: Tensor | None) -> Tensor:
-        return task.loss(SimpleNamespace(score=score), Batch({}, lengths, target, torch.arange(len(score))))
+        return task.loss(ScoreOutput(score), Batch({}, lengths, target, torch.arange(len(score))))
 
     alone = [loss(logits[i : i + 1, :t], labels[i : i + 1, :t], None) for i, t in enumerate(LENGTHS.tolist())]
     torch.testing.assert_close(loss(logits, labels, LENGTHS), torch.stack(alone).mean())

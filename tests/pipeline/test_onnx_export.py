@@ -81,6 +81,7 @@ def test_a_folded_network_computes_the_same(name):
         torch.testing.assert_close(two, one, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["branch", "as released", "per segment", "gdlt"])
 def test_an_exported_network_scores_any_length_and_batch_as_the_network_does(tmp_path, name):
     net = network(name)

@@ -230,6 +230,7 @@ def test_every_setting_of_stage_one_changes_its_numbers(setting, folder):
     assert not same(weights(changed), weights(default))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", FUSION)
 def test_every_setting_of_stage_two_changes_its_numbers_and_no_branch(setting, folder):
     default, changed = (run(small(folder, *more)) for more in ((), (setting,)))
@@ -268,6 +269,7 @@ def test_refit_trains_on_all_of_train_for_the_chosen_number_of_epochs(tmp_path):
     assert metrics(refit)["refit"]["srcc"] == metrics(refit)["last"]["srcc"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modalities", ["[rgb]", "[rgb,flow,audio]"])
 def test_eight_videos_are_learned_by_heart_in_each_stage(tmp_path, modalities):
     labels = tmp_path / "data" / "SYNTHETIC" / "train.txt"
@@ -420,6 +422,7 @@ def interrupted(words: list[str], how: signal.Signals) -> tuple[int, str]:
     return process.wait(timeout=60), "".join(read)
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_leaves_nothing_half_written_and_goes_on(tmp_path):
     long = command(tmp_path, "modalities=[rgb]", "resume_seconds=0", "recipe.branch.epochs=40")
     branches = tmp_path / "runs" / "branch"

@@ -672,6 +672,7 @@ def test_what_is_not_there_is_refused(name: str, overrides: list[str], how: dict
 # formats
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", table_names())
 def test_every_table_builds_without_runs_in_every_format(tmp_path: Path, name: str):
     table = built(tmp_path, "+experiment=fisv_tes", "seed=0", table=name)

@@ -28,14 +28,14 @@ def features(files: list[Path], data_dir: Path, out: Path | None) -> None:
     problems = []
     for store, source in stores.items():
         try:
-            print(feature_file(source, store), flush=True)
+            print(convert_file(source, store), flush=True)
         except InputError as error:
             problems += error.problems
     if problems:
         raise InputError(problems)
 
 
-def feature_file(source: Path, store: Path) -> str:
+def convert_file(source: Path, store: Path) -> str:
     """Convert one source if there is need to, and return what was done; InputError when it cannot be converted."""
     dataset, *modality, extractor = store.stem.split("_") if store.stem.count("_") > 1 else ("", "")
     if source.suffix != ".npy" or not all((dataset, *modality, extractor)):

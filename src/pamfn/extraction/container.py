@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.error
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 
@@ -117,7 +118,7 @@ def chosen_streams(container: InputContainer, reading: Reading, seen: Seen) -> t
     if video is None:
         raise InputError("has no video stream")
     audio = choose(container, "audio", reading.audio_stream)
-    context = video.codec_context
+    context: Any = video.codec_context
     if context is None:
         raise InputError("its video is of a codec that FFmpeg does not know")
     if context.width * context.height > MOST_PIXELS:
@@ -127,9 +128,10 @@ def chosen_streams(container: InputContainer, reading: Reading, seen: Seen) -> t
     seen.pixel_aspect = str(pixel_aspect(video))
     seen.rate = str(rate_of(video))
     seen.duration = announced_seconds(container, video)
-    if audio is not None and audio.codec_context is not None:
-        seen.audio_stream, seen.audio_codec = audio.index, audio.codec_context.name
-        seen.audio_rate, seen.audio_channels = audio.codec_context.sample_rate, audio.codec_context.channels
+    heard: Any = None if audio is None else audio.codec_context
+    if audio is not None and heard is not None:
+        seen.audio_stream, seen.audio_codec = audio.index, heard.name
+        seen.audio_rate, seen.audio_channels = heard.sample_rate, heard.channels
     else:
         audio = None
         if reading.missing_audio == "error":

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from pamfn.config.extract_schema import ExtractConfig
 from pamfn.config.targets import build
 from pamfn.errors import InputError, WriteError
-from pamfn.extraction.extractor import FPS, SEGMENT_FRAMES, Extractor
+from pamfn.extraction.extractor import Extractor
 from pamfn.extraction.store import FeatureFolder
 from pamfn.extraction.worker import Setup, Worker
 
@@ -96,20 +96,21 @@ def setup_of(config: ExtractConfig) -> tuple[Setup, dict[str, Extractor]]:
     extractors, nodes, weights, streams, problems = {}, {}, {}, {}, []
     for stream in config.streams or config.extractor:
         node = {key: value for key, value in config.extractor[stream].items() if key != "weights"}
-        file = config.extractor[stream].get("weights")
+        file: str | None = config.extractor[stream].get("weights")
         extractor: Extractor = build(node)
         key = f"{stream}_{extractor.name}"
-        if extractor.needs_weights and file is None:
+        if not extractor.needs_weights:
+            extractors[key], nodes[key], weights[key] = extractor, node, None
+            streams[key] = {"extractor": node, "width": extractor.width}
+        elif file is None:
             option = extractor.name.partition("-")[0].lower()
             problems.append(f"extractor.{stream}: {extractor.name} needs its weights: weights.{option}=FILE.")
-        elif extractor.needs_weights and not Path(file).is_file():
+        elif not Path(file).is_file():
             problems.append(f"extractor.{stream}.weights: no file {file}.")
         else:
-            extractors[key], nodes[key] = extractor, node
-            weights[key] = Path(file).absolute() if extractor.needs_weights else None
+            extractors[key], nodes[key], weights[key] = extractor, node, Path(file).absolute()
             streams[key] = {"extractor": node, "width": extractor.width}
-            if extractor.needs_weights:
-                streams[key] |= {"weights": sha256_of(Path(file)), "precision": config.precision}
+            streams[key] |= {"weights": sha256_of(Path(file)), "precision": config.precision}
     if problems:
         raise InputError(problems)
     folder = FeatureFolder(Path(config.out or ""), config.reading.model_dump(), streams)
@@ -217,13 +218,13 @@ def forecast(config: ExtractConfig, say: Callable[[str], None]) -> Outcome:
     with Worker(setup, config.time_limit) as worker:
         for name, path in videos.items():
             try:
-                seconds = worker.ask("inspect", path)["seconds"]
+                announced = worker.ask("inspect", path)
             except InputError as error:
                 outcome.failed[name] = " ".join(error.problems)
                 continue
-            total += seconds
+            total += announced["seconds"] or 0.0
             if setup.folder.missing(name, path):
-                missing[name] = max(1, int(seconds * FPS) // SEGMENT_FRAMES)
+                missing[name] = announced["segments"]
         said = f"{len(videos)} videos, {duration(total)}; {len(outcome.failed)} cannot be read"
         segments = sum(missing.values())
         say(f"{said}; {len(missing)} are to be extracted, {segments} segments")

@@ -43,19 +43,16 @@ class PretrainedExtractor(Extractor):
 
     needs_weights = True
     network: nn.Module
+    called: str
+    """The name under preset `sound`."""
 
     def __init__(self, preset: Preset) -> None:
-        self.preset = preset
+        self.preset: Preset = preset
         self.device, self.precision = "cpu", "32"
 
     @property
     def name(self) -> str:
         return self.called + ("-authors" if self.preset == "authors" else "")
-
-    @property
-    @abstractmethod
-    def called(self) -> str:
-        """The name under preset `sound`."""
 
     @abstractmethod
     def build(self) -> tuple[nn.Module, Callable[[State], State]]:
@@ -142,11 +139,8 @@ class UNMT(PretrainedExtractor):
 
     def __init__(self, preset: Preset = "sound", frames: Literal[8, 16] = 16) -> None:
         super().__init__(preset)
-        self.frames = frames
-
-    @property
-    def called(self) -> str:
-        return "UNMT" if self.frames == 16 else "UNMT-8"
+        self.frames: Literal[8, 16] = frames
+        self.called = "UNMT" if frames == 16 else "UNMT-8"
 
     def build(self) -> tuple[nn.Module, Callable[[State], State]]:
         return UnmaskedTeacher(frames=self.frames), unmt_names
@@ -172,10 +166,7 @@ class I3D(PretrainedExtractor):
         super().__init__(preset)
         self.settings = FlowSettings(flow, SHORT_SIDE)
         self.flows = (self.settings,)
-
-    @property
-    def called(self) -> str:
-        return "I3D" if self.settings.method == "tvl1" else f"I3D-{self.settings.method.replace('_', '-')}"
+        self.called = "I3D" if flow == "tvl1" else f"I3D-{flow.replace('_', '-')}"
 
     def build(self) -> tuple[nn.Module, Callable[[State], State]]:
         return InflatedInception(eps=1e-5 if self.preset == "authors" else 1e-3), i3d_names
@@ -207,10 +198,7 @@ class AST(PretrainedExtractor):
         super().__init__(preset)
         self.window = window
         self.channels = ("left" if preset == "authors" else "mean",)
-
-    @property
-    def called(self) -> str:
-        return "AST" if self.window == "padded" or self.preset == "authors" else f"AST-{self.window}"
+        self.called = "AST" if window == "padded" or preset == "authors" else f"AST-{window}"
 
     def build(self) -> tuple[nn.Module, Callable[[State], State]]:
         return AudioSpectrogramTransformer(), ast_names

@@ -46,13 +46,14 @@ def centred(track: np.ndarray) -> np.ndarray:
 
 def on_time_line(container: Any, audio: Any, start: Fraction, most: float) -> tuple[np.ndarray, int]:
     """Return the channels (c, n) at 16 kHz from `start` on, silence where nothing is recorded, and the file's rate."""
-    resampler, parts, position, rate = None, [], None, SAMPLE_RATE
+    resampler, parts, rate = None, [], SAMPLE_RATE
+    begins = position = Fraction(0)
     for frame in decoded(container, audio):
         if resampler is None:
             rate = frame.sample_rate
             resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=SAMPLE_RATE)
-            begins = start_of(audio) if frame.pts is None else frame.pts * frame.time_base
-            position = begins = begins or Fraction(0)
+            begins = (start_of(audio) if frame.pts is None else frame.pts * frame.time_base) or Fraction(0)
+            position = begins
         elif frame.sample_rate != rate:
             continue  # damage: no stream changes its rate
         if frame.pts is not None:

@@ -5,7 +5,8 @@ from fractions import Fraction
 from itertools import chain
 from typing import Any
 
-import av
+import av.error
+import av.filter
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -12,15 +12,19 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pamfn.command_line.process import PARENT, end_with_parent
+from pamfn.config.extract_schema import Reading
 from pamfn.config.targets import build
 from pamfn.errors import InputError
+from pamfn.extraction.container import announced_segments, inspect
 from pamfn.extraction.extractor import Extractor, Segment
+from pamfn.extraction.segments import Video
 from pamfn.extraction.store import FeatureFolder, digest_of, source_of
 
 SAVE_SECONDS = 60.0
@@ -59,8 +63,8 @@ class Worker:
     def __init__(self, setup: Setup, limit: float) -> None:
         self.setup = setup
         self.limit = limit
-        self.process: multiprocessing.process.BaseProcess | None = None
-        self.connection: Connection | None = None
+        self.process: SpawnProcess | None = None
+        self.connection: Connection[Any, Any] | None = None
 
     def __enter__(self) -> "Worker":
         return self
@@ -94,15 +98,16 @@ class Worker:
         self.kill()
         raise InputError(f"no progress for {self.limit:g} s: the file is damaged, or time_limit is too short") from None
 
-    def started(self) -> Connection:
+    def started(self) -> "Connection[Any, Any]":
         if self.connection is None:
             os.environ[PARENT] = str(os.getpid())
             context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
             self.connection, theirs = context.Pipe()
-            self.process = context.Process(target=serve, args=(theirs, self.setup), daemon=False)
+            self.process = context.Process(target=serve, args=(theirs, self.setup))
             self.process.start()
             theirs.close()
             self.ask("load")
+        assert self.connection is not None
         return self.connection
 
     def kill(self) -> int:
@@ -118,7 +123,7 @@ class Worker:
         return code
 
 
-def serve(connection: Connection, setup: Setup) -> None:
+def serve(connection: "Connection[Any, Any]", setup: Setup) -> None:
     """Answer tasks until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process says what happens
     end_with_parent()
@@ -145,6 +150,7 @@ class Tasks:
     def __init__(self, setup: Setup, progress: Callable[[int, int], None]) -> None:
         self.setup = setup
         self.progress = progress
+        self.reading = Reading(**setup.folder.reading)
         self.extractors: dict[str, Extractor] = {}
 
     def load(self) -> None:
@@ -158,10 +164,9 @@ class Tasks:
             self.extractors[key] = extractor
 
     def inspect(self, path: Path) -> dict[str, Any]:
-        """Open a video, and return what its headers say."""
-        from pamfn.extraction.container import ReadSettings, inspect
-
-        return inspect(path, ReadSettings(**self.setup.folder.reading)).as_dict()
+        """Open a video, and return the seconds and segments that its headers announce."""
+        seen = inspect(path, self.reading)
+        return {"seconds": seen.duration, "segments": announced_segments(seen, self.reading.fps)}
 
     def time(self, path: Path) -> dict[str, float]:
         """Return seconds a segment for reading and for every extractor, measured on the start of a video."""
@@ -205,34 +210,28 @@ class Tasks:
         part: the rows of the first segments, from an earlier process
         at_most: stop after this many segments
         """
-        from pamfn.extraction.container import ReadSettings
-        from pamfn.extraction.segments import Video
-
-        settings = ReadSettings(**self.setup.folder.reading)
         wanted = {key: self.extractors[key] for key in keys}
-        with Video(path, settings, extractors=list(wanted.values())) as video:
-            if video.without_sound and settings.missing_audio == "skip":
-                wanted = {key: extractor for key, extractor in wanted.items() if not extractor.channels}
-            rows = {key: [part[key]] if key in part else [] for key in wanted}
-            first = len(next(iter(part.values()))) if part else 0
-            seconds = dict.fromkeys(["reading", *wanted], 0.0)
-            done, saved = first, time.monotonic()
-            if wanted:
-                for batch in timed(batches(video.segments(first), self.setup.batch), seconds, "reading"):
-                    for key, extractor in wanted.items():
-                        start = time.monotonic()
-                        rows[key].append(checked(extractor.features(batch), extractor, len(batch)))
-                        seconds[key] += time.monotonic() - start
-                    done += len(batch)
-                    self.progress(done, video.seen.expected_segments)
-                    if at_most is not None and done >= at_most:
-                        break
-                    if time.monotonic() - saved > SAVE_SECONDS:
-                        rows = {key: [np.concatenate(parts)] for key, parts in rows.items()}
-                        save({key: parts[0] for key, parts in rows.items()})
-                        saved = time.monotonic()
-            features = {key: np.concatenate(parts) for key, parts in rows.items()}
-            return features, video.seen.as_dict(), {k: s / max(done - first, 1) for k, s in seconds.items()}
+        video = Video(path, self.reading, list(wanted.values()))
+        if self.reading.missing_audio == "skip" and inspect(path, self.reading).audio_stream is None:
+            wanted = {key: extractor for key, extractor in wanted.items() if not extractor.channels}
+        rows = {key: [part[key]] if key in part else [] for key in wanted}
+        done = first = len(next(iter(part.values()))) if part else 0
+        seconds, saved = dict.fromkeys(["reading", *wanted], 0.0), time.monotonic()
+        for batch in timed(batches(video.segments(first), self.setup.batch), seconds, "reading"):
+            for key, extractor in wanted.items():
+                start = time.monotonic()
+                rows[key].append(checked(extractor.features(batch), extractor, len(batch)))
+                seconds[key] += time.monotonic() - start
+            done += len(batch)
+            self.progress(done, video.announced)
+            if done == at_most:
+                break
+            if time.monotonic() - saved > SAVE_SECONDS:
+                rows = {key: [np.concatenate(parts)] for key, parts in rows.items()}
+                save({key: parts[0] for key, parts in rows.items()})
+                saved = time.monotonic()
+        features = {key: np.concatenate(parts) for key, parts in rows.items()}
+        return features, video.seen.as_dict(), {key: s / max(done - first, 1) for key, s in seconds.items()}
 
 
 def batches(segments: Iterator[Segment], size: int) -> Iterator[list[Segment]]:

@@ -87,8 +87,8 @@ def refuse_other_weights(network: Network, file: Path) -> None:
         raise InputError(f"{file} is damaged ({error}). Bring it back, or train the run again.") from error
     apart = sorted(name for name in own | shapes if own.get(name) != shapes.get(name))
     if apart:
-        told = ", ".join(f"{name}: {shapes.get(name)} and not {own.get(name)}" for name in apart[:3])
-        raise InputError(f"{file} is of another network ({told}). Bring back the run's own, or train it again.")
+        differing = ", ".join(f"{name}: {shapes.get(name)} and not {own.get(name)}" for name in apart[:3])
+        raise InputError(f"{file} is of another network ({differing}). Bring back the run's own, or train it again.")
 
 
 def sketch(config: Config, kind: Kind, modalities: Sequence[str]) -> Network:
@@ -125,7 +125,7 @@ def check_buildable(config: Config, kind: Kind, modalities: Sequence[str]) -> No
 
 
 def refuse_large(network: Network) -> None:
-    """Weights that would not fit in this machine's memory, with gradients and an optimiser's two averages of them."""
+    """Refuse a network whose weights, gradients and optimiser state do not fit in memory."""
     numbers = sum(p.numel() for p in network.parameters())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if 16 * numbers > memory:
@@ -136,7 +136,7 @@ def refuse_large(network: Network) -> None:
 
 
 def refuse_early_drops(recipe: StageRecipe | None) -> None:
-    """Drops of the rate are counted from the end: in a shorter training some would come before its start."""
+    """Refuse drops of the learning rate before the first epoch: they are counted from the end."""
     if not isinstance(recipe, BaselineRecipe) or recipe.schedule != "steps":
         return
     fitting = [drop for drop in recipe.drops if drop < recipe.epochs]
@@ -174,7 +174,7 @@ def trainer_of(config: Config, *, callbacks: Sequence[Callback] = (), **argument
 
 @contextmanager
 def stopping(title: str) -> Iterator[None]:
-    """What Lightning makes of a request to end, as it is said here.
+    """Turn what Lightning makes of SIGTERM and Ctrl-C into this package's exceptions.
 
     Raises:
         TerminatedError: on SIGTERM. KeyboardInterrupt: on Ctrl-C.

@@ -62,6 +62,6 @@ def predict(
         title = f"{data.task}, {name}: {precision}"
         picture = to / f"{file_name(name)}.png"
         plot_highlights(picture, task.grid[name], labels, task.shown(logits), title, unit=task.unit[name])
-        told = f"{int(labels.sum())} highlights in {len(labels)} clips"
-        print(f"{picture}: {precision}, {told}")
+        counts = f"{int(labels.sum())} highlights in {len(labels)} clips"
+        print(f"{picture}: {precision}, {counts}")
     return drawn

@@ -63,13 +63,13 @@ class Explanation:
         """
         if name is None:
             return max(self.videos, key=lambda video: video.points)
-        found = [video for video in self.videos if video.name == name]
-        if not found:
+        matches = [video for video in self.videos if video.name == name]
+        if not matches:
             some = ", ".join(video.name for video in self.videos[:5])
             raise InputError(
                 f"no video {name!r} among the {len(self.videos)} of {self.task}'s {self.split}: {some}, ..."
             )
-        return found[0]
+        return matches[0]
 
     def attention(self, video: Video, stage: int = 2) -> dict[str, list[float]]:
         """{modality: MSFD's weight of it (t',)} in a stage, counted from 1.

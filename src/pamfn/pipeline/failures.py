@@ -72,8 +72,8 @@ def foreseen(error: Exception, words: Sequence[str]) -> InputError:
     given = {word: word.lstrip("+~").partition("=") for word in words if "=" in word}
     parts = set(re.split(r"[\s'\"(),=]+", said))
     near = [word for word, (key, _, value) in given.items() if {key.rpartition(".")[2], value} & parts]
-    told = f" It may come from {', '.join(near)}." if near else ""
-    return InputError(f"{said}.{told} PAMFN_TRACEBACK=1 shows where in the code it was noticed.")
+    hint = f" It may come from {', '.join(near)}." if near else ""
+    return InputError(f"{said}.{hint} PAMFN_TRACEBACK=1 shows where in the code it was noticed.")
 
 
 def run_jobs(job: Callable[[], object], words: Sequence[str]) -> None:

@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
@@ -58,7 +57,7 @@ def fit(
         )
         train(trainer, module, data, title, point)
         write_weights(run, "last.safetensors", network.state_dict())
-        conclude(run, Training(config, kind, record, started, branches), data, module, logger)
+        evaluate_and_record(config, run, kind, data, module, logger, record=record, started=started, branches=branches)
     point.file.unlink(missing_ok=True)
 
 
@@ -103,38 +102,37 @@ def lacks_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-@dataclass(frozen=True)
-class Training:
-    """A training of a network that has ended."""
-
-    config: Config
-    kind: Kind
-    record: Record
-    started: float
-    branches: Mapping[str, Path]
-
-
-def conclude(
-    run: Run, training: Training, data: VideoDataModule, module: TrainingModule, logger: WandbLogger | None
+def evaluate_and_record(
+    config: Config,
+    run: Run,
+    kind: Kind,
+    data: VideoDataModule,
+    module: TrainingModule,
+    logger: WandbLogger | None,
+    *,
+    record: Record,
+    started: float,
+    branches: Mapping[str, Path],
 ) -> None:
-    """Tests the stored weights in the module's network, which is given them, and writes everything but the weights."""
-    training.record.write()
-    network, trainer = module.network, trainer_of(training.config, logger=False)
+    """Score every split with the selected and with the last weights, and write everything but the weights."""
+    record.write()
+    network, trainer = module.network, trainer_of(config, logger=False)
+    test = WholeVideos(data.splits["test"], batch_size=data.test_batch_size)
     predictions, decisions = {}, None
     for weights in ("selected", "last"):
         load_weights(network, run.file(f"{weights}.safetensors"))
         predictions[weights] = tested(trainer, module, data)
-        decisions = decisions or decision_counts(network, WholeVideos(data.splits["test"], batch_size=16))
+        decisions = decisions or decision_counts(network, test)
     trained = Trained(
-        config=training.config,
-        kind=training.kind,
+        config=config,
+        kind=kind,
         modalities=list(data.splits["train"].packed),
         network=network,
-        curves=training.record.curves,
+        curves=record.curves,
         predictions=predictions,
         decisions=decisions,
-        started=training.started,
-        branches=dict(training.branches),
+        started=started,
+        branches=dict(branches),
         inference_ms=inference_ms(network, data.splits["test"], trainer),
     )
     record_result(run, trained, data, logger)

@@ -60,16 +60,16 @@ def export(run: Path, weights: str, data_dir: str | None, output: Path | None, t
     data = data_module(settings)
     unit = float(vars(data)["max_score"]) if data.predicts == "score" else None
     widths = {m: settings.features[m].width for m in result["modalities"]}
-    videos, told = test_videos(data, widths)
+    videos, source = test_videos(data, widths)
     with whole(output) as temporary:
         program = exported(network, widths, unit)
         program.model.metadata_props.update(described(run, result, widths, unit, weights, data.min_segments))
         program.save(temporary, external_data=False)
         compared = compare(temporary, network, videos, unit)
-        refuse_different(compared, told)
+        refuse_different(compared, source)
     print(f"{output}: {result['name']}, {'+'.join(widths)}, {weights} weights, {output.stat().st_size / 2**20:.1f} MiB")
     print(f"  for videos of {data.min_segments} segments or more: a shorter one may get no score, or an error")
-    for line in (*notes(result), *compared.lines(told)):
+    for line in (*notes(result), *compared.lines(source)):
         print(f"  {line}")
     return output
 
@@ -228,15 +228,15 @@ def compare(file: Path, network: Any, videos: Sequence[Mapping[str, Any]], unit:
             began = time.perf_counter()
             score = network(video).score
             between = time.perf_counter()
-            (found,) = session.run(None, inputs)
+            (scores,) = session.run(None, inputs)
             times.append((time.perf_counter() - between, between - began))
             own.append((score.sigmoid() if unit is None else score)[0])
-            alone.append(largest(own[-1], found[0] / scale))
+            alone.append(largest(own[-1], scores[0] / scale))
     own = own[WARM_UP:]
     for first in range(0, len(videos), BATCH):
         lengths = [segments(video) for video in videos[first : first + BATCH]]
-        (found,) = session.run(None, fed(together(videos[first : first + BATCH]), lengths))
-        for score, one, length in zip(own[first : first + BATCH], found, lengths, strict=True):
+        (scores,) = session.run(None, fed(together(videos[first : first + BATCH]), lengths))
+        for score, one, length in zip(own[first : first + BATCH], scores, lengths, strict=True):
             padded.append(largest(score, (one[:length] if unit is None else one) / scale))
     onnx_ms, torch_ms = (1000 * median(side[WARM_UP:]) for side in zip(*times, strict=True))
     return Compared(max(alone), max(padded), onnx_ms, torch_ms)

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import WandbLogger
 from pamfn import __version__
 from pamfn.config.schema import Config
 from pamfn.data.base_datamodule import VideoDataModule
+from pamfn.data.features import feature_name
 from pamfn.errors import WriteError
 from pamfn.evaluation.metrics import METRICS, main_metric
 from pamfn.evaluation.plots import plot_curves
@@ -72,9 +73,9 @@ def record_result(run: Run, trained: Trained, data: VideoDataModule, logger: Wan
     metrics = measured(trained, data)
     reported = reported_protocol(config)
     metric = main_metric(metrics[reported])
-    told = f"{title}\n{reported.replace('_', ' ')}: {METRICS[metric].label} {metrics[reported][metric]:.3f}"
+    title_with_score = f"{title}\n{reported.replace('_', ' ')}: {METRICS[metric].label} {metrics[reported][metric]:.3f}"
     with without_plot(run, "predictions.png"):
-        task_of(data).plot(run.file("predictions.png"), trained.predictions["selected"]["test"], told)
+        task_of(data).plot(run.file("predictions.png"), trained.predictions["selected"]["test"], title_with_score)
     marked = {name: int(metrics[name]["epoch"]) for name, rule in RULES.items() if rule.best_on and name in metrics}
     with without_plot(run, "curves.png"):
         plot_curves(run.file("curves.png"), trained.curves, marked, title)
@@ -88,7 +89,7 @@ def record_result(run: Run, trained: Trained, data: VideoDataModule, logger: Wan
 
 @contextmanager
 def without_plot(run: Run, name: str) -> Iterator[None]:
-    """A plot that cannot be drawn is told of; the result that it shows is not lost for it.
+    """Log a warning if a plot cannot be drawn, and go on: the result that it shows is not lost.
 
     Where it cannot be written, there is no room for the result either: the same command will do both.
     """
@@ -147,7 +148,7 @@ def record_missing(
     data: VideoDataModule,
     logger: WandbLogger | None,
 ) -> None:
-    """What a fused network scores when only `config.available` is there: a result of its own, without training."""
+    """Write the result of a fused network that was scored with only the `available` modalities."""
     base = fused.result()
     assert base is not None
     metrics = {}
@@ -164,8 +165,10 @@ def record_missing(
 
 def data_files(data: VideoDataModule, modalities: Sequence[str]) -> dict[str, str]:
     """Checksums of the label files and of these modalities' feature files."""
-    own = [f"_{m}_" for m in modalities]
-    return {k: v for k, v in data.checksums.items() if not k.startswith("features/") or any(m in k for m in own)}
+    own = {feature_name(data.dataset, m, str(data.features[m]["extractor"])) for m in modalities}
+    return {
+        name: checksum for name, checksum in data.checksums.items() if name in own or not name.startswith("features/")
+    }
 
 
 def log_to_wandb(logger: WandbLogger, run: Run, metrics: dict[str, dict[str, float]], reported: str) -> None:

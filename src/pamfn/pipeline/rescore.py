@@ -35,14 +35,14 @@ def evaluate(
     print(f"{result['name']}, {'+'.join(result['modalities'])}, seed {result['seed']}: {split}, {weights} weights")
     different = []
     for name, value in metrics.items():
-        told = ""
+        beside = ""
         if stored and name in stored:
             known = stored[name]
-            told = f"   stored {math.nan if known is None else known:.6f}"
+            beside = f"   stored {math.nan if known is None else known:.6f}"
             if not same(value, known):
                 different.append(name)
-                told += "   DIFFERENT"
-        print(f"  {name:<8} {value:.6f}{told}")
+                beside += "   DIFFERENT"
+        print(f"  {name:<8} {value:.6f}{beside}")
     if different:
         print(f"{', '.join(different)} differ from what {run / 'result.json'} says.")
         if changed := changed_data(settings, result):

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def run_job(config: Config) -> Run:
-    """Train (or read) everything that a configuration asks for; the run that answers it."""
+    """Train or read all networks that a configuration asks for; return its run."""
     prepare(config)
     kind, modalities = wanted(config)
     data = data_module(config)
@@ -38,7 +38,7 @@ def run_job(config: Config) -> Run:
 
 
 def find_or_train(config: Config, kind: Kind, modalities: list[str], data: VideoDataModule) -> Run:
-    """The run of one network: read if it is finished, else trained, on branches that are found or trained first.
+    """Return the run of one network: read it if it is finished, else train it, its branches first.
 
     data: of the whole job; it is read only if a network is to be trained.
     """
@@ -68,7 +68,10 @@ def find_or_train(config: Config, kind: Kind, modalities: list[str], data: Video
 
 
 def epochs_of(config: Config, kind: Kind, modalities: list[str]) -> int | None:
-    """The recipe's epochs, or with `protocol.refit` as many as the hold-out protocol chose; None of what takes none."""
+    """Return the number of epochs: the recipe's, or with `protocol.refit` as many as were chosen on held-out videos.
+
+    None for a method that is solved, not trained.
+    """
     recipe = getattr(config.recipe, kind)
     if recipe is None or not config.protocol.refit:
         return None if recipe is None else recipe.epochs
@@ -77,7 +80,7 @@ def epochs_of(config: Config, kind: Kind, modalities: list[str]) -> int | None:
 
 
 def score_with_missing(config: Config, modalities: list[str], data: VideoDataModule) -> Run:
-    """The run of the fused network's test scores with all but `available` zeroed: read, or scored and recorded."""
+    """Return the run of the fused network's test scores with all but `available` zeroed; score it if missing."""
     run = locate(config, "missing", modalities)
     result = run.result()
     if result is not None:
@@ -101,7 +104,7 @@ def score_with_missing(config: Config, modalities: list[str], data: VideoDataMod
 
 
 def refuse_other_videos(run: Run, result: dict[str, Any], data: VideoDataModule) -> None:
-    """A branch that is read must have left out the videos that it would leave out now."""
+    """Refuse a branch that was trained on other videos than it would be now."""
     had, have = (json.dumps(left_out, sort_keys=True) for left_out in (result.get("left_out") or {}, data.left_out))
     if had != have:
         raise InputError(
@@ -120,7 +123,7 @@ def check_writable(output_dir: Path) -> None:
 
 
 def prepare(config: Config) -> None:
-    """What comes before any training."""
+    """Check the output folder and set the number of CPU threads."""
     output_dir = Path(config.paths.output_dir)
     check_writable(output_dir)
     for stray in sorted(output_dir.glob("hpc_ckpt_*")):

@@ -10,7 +10,7 @@ from pamfn.errors import InputError
 from pamfn.evaluation.selection import RULES
 from pamfn.reporting.collect import Result
 from pamfn.reporting.render import span
-from pamfn.reporting.sweep import PLACES
+from pamfn.reporting.sweep import PAPER_STREAMS
 from pamfn.runs.folder import Run
 
 
@@ -61,9 +61,9 @@ def counted(things: Iterable[str]) -> str:
 def other_streams(result: Result) -> list[str]:
     """A sentence where a data set's streams are not the paper's three: what they are and whose places they have."""
     names = list(result["config"]["features"])
-    places = [(place, name) for place, name in zip(PLACES, names, strict=False)]
+    places = [(place, name) for place, name in zip(PAPER_STREAMS, names, strict=False)]
     stands = ", ".join(f"{place} stands for {name}" for place, name in places)
-    parts = [] if len(names) == len(PLACES) else [f"its streams are {', '.join(names)}"]
+    parts = [] if len(names) == len(PAPER_STREAMS) else [f"its streams are {', '.join(names)}"]
     parts += [] if all(place.casefold() == name for place, name in places) else [stands]
     return [f"{result['name']}: {'; '.join(parts)}."] if parts else []
 

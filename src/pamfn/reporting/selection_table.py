@@ -94,6 +94,7 @@ def settings_of(result: Result) -> Settings:
     kept: dict[str, Any] = {name: config[name] for name in ("data", "protocol")}
     kept["features"] = {m: config["features"][m] for m in result["modalities"]}
     kept["precision"] = config["trainer"].get("precision", "32-true")
+    kept["threads"] = config.get("threads", 1)
     if result["kind"] == "branch":
         return flat(kept | {"branch": config["model"]["branch"], "recipe": config["recipe"]["branch"]})
     if result["kind"] == "baseline":

@@ -22,7 +22,7 @@ from pamfn.errors import InputError
 from pamfn.runs.folder import Run
 from pamfn.runs.lookup import locate, wanted
 
-PLACES = ("RGB", "Flow", "Audio")
+PAPER_STREAMS = ("RGB", "Flow", "Audio")
 """The paper's names of three streams, which the rows of a table's file are called by."""
 
 READ_HOW = ("_target_", "name", "crop", "bags", "max_score", "annotations")
@@ -230,7 +230,7 @@ def with_rows(table: Table, combinations: Sequence[list[str]], words: Sequence[s
             f"{table.row}={next(iter(table.rows))}."
         )
     streams = streams_of(table, combinations)
-    if all(len(names) == len(PLACES) for names in streams.values()):
+    if all(len(names) == len(PAPER_STREAMS) for names in streams.values()):
         return table
     own, *others = streams.values()
     if any(other != own for other in others):
@@ -296,4 +296,4 @@ def ablation(group: str, subsets: Subsets, chosen: Sequence[str], streams: Seque
 
 def by_place(name: str) -> bool:
     """Whether a row is called by one of three streams."""
-    return re.search(rf"\b({'|'.join(PLACES)})\b", name) is not None
+    return re.search(rf"\b({'|'.join(PAPER_STREAMS)})\b", name) is not None

@@ -51,7 +51,7 @@ class Record(Callback):
         return {"curves": self.curves, "selected": load_file(file) if file.exists() else {}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """With the weights of then: a later epoch, which now may come out another, can have replaced them."""
+        """Restore the curves and the selected weights of the checkpoint, which a later epoch may have replaced."""
         self.curves = state_dict["curves"]
         if state_dict.get("selected"):
             write_weights(self.run, SELECTED, state_dict["selected"])
@@ -81,7 +81,7 @@ class Record(Callback):
 
 
 class ResumeFile(TorchCheckpointIO):
-    """Writes a checkpoint where it is told to; Lightning's own takes a way through the temporary folder."""
+    """Write a checkpoint straight to its path; Lightning's own goes through the temporary folder."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         kept = io.BytesIO()
@@ -130,7 +130,7 @@ class ResumePoint(Callback):
 
 
 class OwnSigterm(Callback):
-    """Gives SIGTERM back to who had it before Lightning, which takes it and ends the process after a batch.
+    """Restore the SIGTERM handler that Lightning replaces: its own ends the process after a batch.
 
     A launcher may want a job to go on after it: submitit's are told to requeue by the signal that follows. Where nobody
     had it, a training keeps Lightning's; a mere test or prediction ends at once, not as if all were well.
@@ -179,16 +179,16 @@ class Progress(Callback):
             + ("" if chance[split] is None else f" (chance {chance[split]:.3f})")
             for split in self.splits
         )
-        told = f"loss {row['train/loss']:.5f}  {scores}"
+        line = f"loss {row['train/loss']:.5f}  {scores}"
         if self.bar is not None:
-            self.bar.set_postfix_str(told, refresh=False)
+            self.bar.set_postfix_str(line, refresh=False)
             self.bar.update()
             return
         left = (trainer.max_epochs or 0) - trainer.current_epoch - 1
         eta = left * mean(row["seconds"] for row in self.record.curves[self.first :])
         log.info(
             "%s  epoch %d/%d  %s  %.1f s  %s left",
-            *(self.title, trainer.current_epoch + 1, trainer.max_epochs, told, row["seconds"], duration(eta)),
+            *(self.title, trainer.current_epoch + 1, trainer.max_epochs, line, row["seconds"], duration(eta)),
         )
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

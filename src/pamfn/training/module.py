@@ -109,7 +109,7 @@ class TrainingModule(L.LightningModule):
         return lambda epoch: floor + (1 - floor) * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
     def forward(self, batch: Batch) -> Tensor:
-        """What the network says of a batch: scores (b,), or logits (b, t) of its segments."""
+        """Return scores (b,), or logits (b, t), of a batch."""
         return self.network(batch.features, batch.lengths).score
 
     def on_train_epoch_start(self) -> None:
@@ -166,8 +166,8 @@ class TrainingModule(L.LightningModule):
         self.metrics, self.predictions = {}, {}
         for split, metric in zip(splits, metrics, strict=True):
             predictions = self.predictions[split] = metric.predictions()
+            values = metric.compute()
             metric.reset()
-            values = self.task.compute_metrics(predictions)
             if not diverged:
                 refuse_not_finite(split, predictions, values)
             self.metrics |= {f"{split}/{name}": value for name, value in values.items()}
@@ -187,7 +187,7 @@ def refuse_not_finite(split: str, predictions: SplitPredictions, metrics: Mappin
 
 
 def video_draws(network: Network, seed: int, batch: Batch) -> list[Tensor] | None:
-    """What a network draws for test videos, which follows from the seed and the video."""
+    """Draw a network's random numbers for test videos, from the seed and the video."""
     x = next(iter(batch.features.values()))
     keys = [seed * 1_000_003 + i for i in batch.videos.tolist()]
     draws = network.draws(keys, x.shape[1])
