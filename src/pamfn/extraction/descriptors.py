@@ -12,7 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy import fft, signal
+from scipy.signal import find_peaks
 
 from pamfn.extraction.extractor import (
     FPS,
@@ -46,13 +46,15 @@ def orientation_histograms(x: np.ndarray, y: np.ndarray, bins: int, period: floa
     t, h, w = x.shape
     length, angle = cv2.cartToPolar(x.reshape(t * h, w), y.reshape(t * h, w))
     position = angle * np.float32(bins / period)
-    low = position.astype(np.int32)
+    low = position.astype(np.intp)
     upper = length * (position - low)
     cells, pixels = _cells(t, h, w)
-    first, size = cells * bins, len(pixels) * bins
-    sums = np.bincount((first + low % bins).ravel(), (length - upper).ravel(), size)
-    sums += np.bincount((first + (low + 1) % bins).ravel(), upper.ravel(), size)
-    return sums.reshape(t, CELLS, CELLS, bins) / pixels.reshape(t, CELLS, CELLS, 1)
+    turns = 3  # a whole circle is two periods at most, and the upper bin may be one further
+    low += cells * (turns * bins)
+    sums = np.bincount(low.ravel(), (length - upper).ravel(), len(pixels) * turns * bins)
+    sums[1:] += np.bincount(low.ravel(), upper.ravel(), len(sums))[:-1]
+    means = sums.reshape(-1, turns, bins).sum(axis=1) / pixels[:, None]
+    return means.reshape(t, CELLS, CELLS, bins)
 
 
 def cell_means(values: np.ndarray) -> np.ndarray:
@@ -66,7 +68,7 @@ def _cells(t: int, h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the cell of each pixel (t * h, w), counted through all frames, and each cell's number of pixels."""
     rows, columns = np.arange(h) * CELLS // h, np.arange(w) * CELLS // w
     frame = rows[:, None] * CELLS + columns
-    cells = (np.arange(t)[:, None, None] * CELLS**2 + frame).reshape(t * h, w).astype(np.int32)
+    cells = (np.arange(t)[:, None, None] * CELLS**2 + frame).reshape(t * h, w)
     return cells, np.maximum(np.bincount(cells.ravel(), minlength=t * CELLS**2), 1)
 
 
@@ -96,7 +98,7 @@ class HOG(Extractor):
         grey = cv2.cvtColor(tall, cv2.COLOR_RGB2GRAY).reshape(t, h, w).astype(np.float32)
         y, x = gradient(grey)
         gradients = orientation_histograms(x, y, 9, np.pi)
-        hsv = cv2.cvtColor(tall, cv2.COLOR_RGB2HSV_FULL) >> 4
+        hsv = np.right_shift(cv2.cvtColor(tall, cv2.COLOR_RGB2HSV_FULL), 4)
         colours = [np.bincount(hsv[..., i].ravel(), minlength=16) / (t * h * w) for i in range(3)]
         return normalised(np.stack([gradients.mean(axis=0), gradients.std(axis=0)]), np.stack(colours))
 
@@ -118,7 +120,9 @@ class Motion(Extractor):
 
     0..143: HOF, 4 x 4 cells x (8 directions, from rightwards through downwards, in pixels a frame; share of still ones)
     144..399: MBH, the same of the gradient of horizontal, then of vertical motion, without a share of still pixels
-    400..415: `_course`
+    400..415: how fast: mean and standard deviation over time, 95th percentile over all pixels, the fastest frame; share
+        of moving pixels, divergence and curl: mean, standard deviation over time of each; main direction, rightwards
+        and downwards; speed of the camera; root mean square of the motion in .5-2, 2-5 and 5-12 Hz
     The median flow of a frame is taken for the motion of the camera and removed, which is right as long as whatever
     moves by itself covers less than half of the picture.
     Source: Wang and Schmid, 2013, without their trajectories.
@@ -157,9 +161,9 @@ class Motion(Extractor):
 def band_energies(velocity: np.ndarray) -> list[float]:
     """Return the root mean square of the changing part of velocities (2, t, 4, 4) within each of `BANDS`."""
     t = velocity.shape[1]
-    power = 2 * np.abs(fft.rfft(velocity, axis=1) / t) ** 2
+    power = 2 * np.abs(np.fft.rfft(velocity, axis=1) / t) ** 2
     power = power.mean(axis=(2, 3)).sum(axis=0)
-    frequency = fft.rfftfreq(t, 1 / FPS)
+    frequency = np.fft.rfftfreq(t, 1 / FPS)
     return [float(np.sqrt(power[(frequency >= low) & (frequency < high)].sum())) for low, high in BANDS]
 
 
@@ -170,8 +174,8 @@ WINDOW_RATE = SAMPLE_RATE / HOP
 MELS, CEPSTRA = 64, 20
 QUIETEST = 1e-10
 """Smallest power of a mel band: 100 dB below full scale."""
-RISE = 0.1
-"""How far a peak of the onset strength stands out: a tenth of the logarithm of power, over all bands."""
+RISE = 0.2
+"""How far a peak of the onset strength stands out, in the logarithm of power: a fifth, over all bands."""
 TEMPO_CONTEXT = 10.0
 """Seconds of sound around a segment that its tempo is taken from."""
 LAGS = np.geomspace(0.25, 1.5, 9)
@@ -213,7 +217,7 @@ class Music(Extractor):
         first = segment.index * SEGMENT_WINDOWS
         log_mel, chroma, shape, onset, peaks = (x[first : first + SEGMENT_WINDOWS] for x in self._track)
         log_mel = log_mel - log_mel.mean()
-        cepstra = fft.dct(log_mel, norm="ortho")[:, 1 : 1 + CEPSTRA]
+        cepstra = log_mel @ _cosines()
         half, middle = int(TEMPO_CONTEXT * WINDOW_RATE / 2), first + SEGMENT_WINDOWS // 2
         around = self._track.onset[max(middle - half, 0) : middle + half]
         return normalised(
@@ -257,14 +261,14 @@ def describe_windows(sound: Sound) -> _Track:
     shape = np.column_stack([shape, crossings, np.sqrt(np.square(hops).mean(axis=1))])
     onset = np.maximum(np.diff(log_mel, axis=0, prepend=log_mel[:1]), 0).mean(axis=1)
     peaks = np.zeros(len(onset), dtype=bool)
-    peaks[signal.find_peaks(onset, prominence=RISE, wlen=int(WINDOW_RATE))[0]] = True
+    peaks[find_peaks(onset, prominence=RISE, wlen=int(WINDOW_RATE))[0]] = True
     return _Track(log_mel, chroma, shape, onset, peaks)
 
 
 def _spectra(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return log-mel (n, 64), chroma (n, 12), and centroid, roll-off, flatness (n, 3) of windows (n, 2048)."""
-    hann = signal.get_window("hann", WINDOW).astype(np.float32)
-    power = np.square(np.abs(fft.rfft(windows * hann)) * (2 / hann.sum()))  # 1 for a sine of full scale
+    hann = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
+    power = np.square(np.abs(np.fft.rfft(windows * hann)) * (2 / hann.sum()))  # 1 for a sine of full scale
     mel = np.maximum(power @ _mel_filters(), QUIETEST)
     chroma = power @ _pitch_classes()
     total = power.sum(axis=1, keepdims=True)
@@ -280,16 +284,23 @@ def _spectra(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @lru_cache
 def _mel_filters() -> np.ndarray:
     """Return overlapping triangles between 20 Hz and 8 kHz, equally wide on the mel scale: (1025, 64)."""
-    frequency = fft.rfftfreq(WINDOW, 1 / SAMPLE_RATE)
+    frequency = np.fft.rfftfreq(WINDOW, 1 / SAMPLE_RATE)
     low, high, each = (1127 * np.log1p(np.asarray(f) / 700) for f in (20, SAMPLE_RATE / 2, frequency))
     position = (each[:, None] - low) / (high - low) * (MELS + 1)  # band i is centred at i + 1
     return np.maximum(1 - np.abs(position - np.arange(1, MELS + 1)), 0).astype(np.float32)
 
 
 @lru_cache
+def _cosines() -> np.ndarray:
+    """Return the discrete cosine transform without its constant, (64, 20)."""
+    angle = np.pi * np.outer(np.arange(MELS) + 0.5, np.arange(1, CEPSTRA + 1)) / MELS
+    return (np.cos(angle) * np.sqrt(2 / MELS)).astype(np.float32)
+
+
+@lru_cache
 def _pitch_classes() -> np.ndarray:
     """Return how each frequency from 130 Hz (C3) to 5 kHz is shared by the two pitch classes beside it: (1025, 12)."""
-    frequency = fft.rfftfreq(WINDOW, 1 / SAMPLE_RATE)
+    frequency = np.fft.rfftfreq(WINDOW, 1 / SAMPLE_RATE)
     semitone = 12 * np.log2(np.maximum(frequency, 1) / 440) + 9  # A is the tenth of the octave from C
     away = np.abs((semitone[:, None] - np.arange(12) + 6) % 12 - 6)
     tonal = (frequency > 130) & (frequency < 5000)
@@ -298,8 +309,8 @@ def _pitch_classes() -> np.ndarray:
 
 def tempogram(onset: np.ndarray) -> np.ndarray:
     """Return the tempogram (10,) of an onset strength (n,): `Music`'s last ten features, before they are normalised."""
-    size = 2 * fft.next_fast_len(int(TEMPO_CONTEXT * WINDOW_RATE))  # far enough that its ends do not meet
-    correlation = fft.irfft(np.abs(fft.rfft(onset - onset.mean(), size)) ** 2)
+    size = 2 * int(TEMPO_CONTEXT * WINDOW_RATE)  # with as many zeros behind it, its ends do not meet
+    correlation = np.fft.irfft(np.abs(np.fft.rfft(onset - onset.mean(), size)) ** 2)
     limits = np.round(LAGS * WINDOW_RATE).astype(int)
     if correlation[0] <= QUIETEST:
         return np.zeros(10)
