@@ -37,7 +37,7 @@ def no_warnings() -> Iterator[None]:
 def picture(seed: int = 0, height: int = H, width: int = W) -> np.ndarray:
     """Smooth random colours, (height, width, 3)."""
     random = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width, :1] / H
+    y, x = np.mgrid[:height, :width][..., None] / H
     a, b, phase = random.uniform(-25, 25, size=(3, 3, 1, 1, 12))
     values = np.sin(a * y + b * x + phase).sum(axis=-1)
     return (127 + 25 * values).clip(40, 215).transpose(1, 2, 0).astype(np.uint8)
