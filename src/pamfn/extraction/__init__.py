@@ -7,12 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pamfn.extraction.descriptors import HOG, Motion, SoundDescriptor
+    from pamfn.extraction.descriptors import HOG, Motion, Music
     from pamfn.extraction.efficientnet import EfficientNetLite0
     from pamfn.extraction.pose import BlazePose
     from pamfn.extraction.pretrained import AST, I3D, UNMT, VideoSwin
 
-__all__ = ["AST", "HOG", "I3D", "UNMT", "BlazePose", "EfficientNetLite0", "Motion", "SoundDescriptor", "VideoSwin"]
+__all__ = ["AST", "HOG", "I3D", "UNMT", "BlazePose", "EfficientNetLite0", "Motion", "Music", "VideoSwin"]
 
 PLACES = {
     "AST": "pretrained",
@@ -21,7 +21,7 @@ PLACES = {
     "HOG": "descriptors",
     "I3D": "pretrained",
     "Motion": "descriptors",
-    "SoundDescriptor": "descriptors",
+    "Music": "descriptors",
     "UNMT": "pretrained",
     "VideoSwin": "pretrained",
 }

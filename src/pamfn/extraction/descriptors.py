@@ -214,7 +214,8 @@ class Music(Extractor):
         sound = segment.sound["mean"]
         if self._track is None or sound is not self._sound:
             self._sound, self._track = sound, describe_windows(sound)
-        first = segment.index * SEGMENT_WINDOWS
+        silence = len(self._track.onset) - SEGMENT_WINDOWS
+        first = min(segment.index * SEGMENT_WINDOWS, silence)  # where the sound has ended before the frames
         log_mel, chroma, shape, onset, peaks = (x[first : first + SEGMENT_WINDOWS] for x in self._track)
         log_mel = log_mel - log_mel.mean()
         cepstra = log_mel @ _cosines()
@@ -248,10 +249,8 @@ class _Track(NamedTuple):
 
 
 def describe_windows(sound: Sound) -> _Track:
-    """Describe all windows of a sound, up to the end of what the last segment's tempo is taken from."""
-    end = len(sound.samples) + int(TEMPO_CONTEXT / 2 * SAMPLE_RATE)
-    samples = sound.whole[:end]
-    samples = np.pad(samples, (0, max(len(sound.samples) - len(samples), -len(samples) % HOP)))
+    """Describe all windows of a sound, and of a segment of silence behind it."""
+    samples = np.pad(sound.whole, (0, -len(sound.whole) % HOP + SEGMENT_SAMPLES))
     hops = samples.reshape(-1, HOP)
     crossings = np.diff(np.signbit(samples), prepend=False).reshape(hops.shape).mean(axis=1)
     margin = (WINDOW - HOP) // 2  # every window is centred on its hop

@@ -64,7 +64,7 @@ class Worker:
         self.setup = setup
         self.limit = limit
         self.process: SpawnProcess | None = None
-        self.connection: Connection[Any, Any] | None = None
+        self.connection: Any = None
 
     def __enter__(self) -> "Worker":
         return self
@@ -102,7 +102,8 @@ class Worker:
         if self.connection is None:
             os.environ[PARENT] = str(os.getpid())
             context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-            self.connection, theirs = context.Pipe()
+            ours, theirs = context.Pipe()
+            self.connection = ours
             self.process = context.Process(target=serve, args=(theirs, self.setup))
             self.process.start()
             theirs.close()
