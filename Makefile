@@ -15,7 +15,7 @@ FIND_LINKS := $(if $(PIP_FIND_LINKS),$(wildcard $(PIP_FIND_LINKS)))
 export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check bench notebooks wandb-sync clean
+.PHONY: help setup demo demo-video test faults check bench notebooks wandb-sync clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +24,11 @@ setup: $(INSTALLED) ## make .venv and install everything; again only when pyproj
 
 demo: setup ## train both stages on the embedded synthetic data set and score its test videos
 	$(BIN)/python -m pamfn.train +experiment=demo $(ARGS)
+
+demo-video: setup ## render synthetic videos, extract features, train on them and score the test videos
+	$(BIN)/python -m pamfn.extract render=data "clips=[40,20,0]" videos=data/RENDERED/videos out=data/RENDERED/features
+	$(BIN)/python -m pamfn.extract pack=data/RENDERED/features dataset=RENDERED data_dir=data
+	$(BIN)/python -m pamfn.train +experiment=rendered paths.data_dir=data $(ARGS)
 
 test: setup ## run the tests
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)

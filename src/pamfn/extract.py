@@ -31,8 +31,12 @@ def job(raw: DictConfig) -> None:
 
             pack(Path(config.pack), str(config.dataset), Path(config.data_dir), say)
         else:
+            from pamfn.data.rendered import make_rendered
             from pamfn.extraction.job import extract, forecast
 
+            if config.render is not None:
+                train, test, mistakes = config.clips
+                say(f"rendered {make_rendered(Path(config.render), train=train, test=test, mistakes=mistakes)}")
             (forecast if config.dry else extract)(config, say).refuse_failures()
     except BrokenPipeError as error:
         refuse_unread(error)

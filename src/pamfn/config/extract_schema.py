@@ -53,6 +53,7 @@ class ExtractConfig(Strict):
     batch: segments that a network takes at a time
     part, parts: this job takes one part of the videos
     time_limit: seconds without progress after which a video is given up
+    render, clips: first make synthetic videos below this folder, so many of train, test, and with a mistake
     pack, dataset: instead of extracting: a folder of features that becomes the stores of a data set
     """
 
@@ -70,6 +71,8 @@ class ExtractConfig(Strict):
     part: int = Field(ge=0)
     parts: int = Field(gt=0)
     time_limit: float = Field(gt=0)
+    render: str | None
+    clips: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=3, max_length=3)]
     dry: bool
     pack: str | None
     dataset: Name | None
