@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_videos import picture, reading, tone, write_video
 from safetensors.numpy import load_file
 
+from made_videos import picture, reading, tone, write_video
 from pamfn.errors import InputError
 from pamfn.extraction.container import Seen, inspect, opened
 from pamfn.extraction.extractor import SAMPLE_RATE, Extractor, FlowSettings, Segment
