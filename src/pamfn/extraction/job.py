@@ -17,7 +17,7 @@ from pamfn.config.targets import build
 from pamfn.errors import InputError, WriteError
 from pamfn.extraction.extractor import Extractor
 from pamfn.extraction.store import FeatureFolder
-from pamfn.extraction.worker import Setup, Worker
+from pamfn.extraction.worker import Setup, UnusableError, Worker
 
 ENDINGS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".3gp")
 """Endings of the files of a folder that are taken for videos."""
@@ -171,7 +171,7 @@ def extract(config: ExtractConfig, say: Callable[[str], None]) -> Outcome:
                         outcome.skipped.append(name)
             except Timeout:
                 outcome.busy.append(name)
-            except WriteError:
+            except (WriteError, UnusableError):
                 raise
             except InputError as error:
                 outcome.failed[name] = " ".join(error.problems)

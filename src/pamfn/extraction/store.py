@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 
 from pamfn.errors import InputError
 from pamfn.files import file_name, regular, whole, write_text
@@ -95,12 +95,8 @@ class FeatureFolder:
         return status.st_mtime > self.file(video, "json").stat().st_mtime and source_of(path) != source
 
     def has(self, video: str, key: str) -> bool:
-        try:
-            with safe_open(regular(self.features_file(video, key)), framework="numpy") as file:
-                metadata = file.metadata() or {}
-        except (OSError, SafetensorError, InputError):
-            return False
-        return metadata.get("settings") == self.digests[key] and metadata.get("video") == video
+        about = read_about(self.features_file(video, key))
+        return about.get("settings") == self.digests[key] and about.get("video") == video
 
     def finished_videos(self) -> list[str]:
         """Return the names of all videos that have features, in order."""
@@ -125,15 +121,8 @@ class FeatureFolder:
         facts: further metadata of every stream's file
         """
         for key, rows in features.items():
-            metadata = {
-                "video": video,
-                "settings": self.digests[key],
-                "extractor": json.dumps(self.streams[key], sort_keys=True),
-                "reading": json.dumps(self.reading, sort_keys=True),
-                **facts,
-            }
-            with whole(self.features_file(video, key)) as temporary:
-                temporary.write_bytes(save({"features": rows}, metadata))
+            made = {"settings": self.digests[key], "reading": self.reading, **self.streams[key], **facts}
+            write_tensors(self.features_file(video, key), {"features": rows}, {"video": video, **made})
         write_text(self.file(video, "json"), json.dumps(seen, indent=2) + "\n")
         self.file(video, "failed.json").unlink(missing_ok=True)
         self.part_file(video).unlink(missing_ok=True)
@@ -143,18 +132,30 @@ class FeatureFolder:
 
     def write_part(self, video: str, rows: Mapping[str, np.ndarray], state: str) -> None:
         """Write the first segments of a video. state: what they depend on; another one's are not continued."""
-        with whole(self.part_file(video)) as temporary:
-            temporary.write_bytes(save(dict(rows), {"state": state}))
+        write_tensors(self.part_file(video), rows, {"state": state})
 
     def read_part(self, video: str, keys: list[str], state: str) -> dict[str, np.ndarray]:
         """Return the first segments of a video that an interrupted process left: {} when there are none."""
-        try:
-            with safe_open(regular(self.part_file(video)), framework="numpy") as file:
-                if (file.metadata() or {}).get("state") != state or sorted(file.keys()) != sorted(keys):
-                    return {}
-                return {key: file.get_tensor(key) for key in keys}
-        except (OSError, SafetensorError, InputError):
+        if read_about(self.part_file(video)).get("state") != state:
             return {}
+        rows = load_file(self.part_file(video))
+        return rows if sorted(rows) == sorted(keys) else {}
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+    """Write a safetensors file, with one text about it: several would be written in an order of chance."""
+    with whole(path) as temporary:
+        temporary.write_bytes(save(dict(tensors), {"about": json.dumps(about, sort_keys=True)}))
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """Return what a safetensors file says of itself; {} when it is not there, damaged or none of ours."""
+    try:
+        with safe_open(regular(path), framework="numpy") as file:
+            about = json.loads((file.metadata() or {})["about"])
+    except (OSError, SafetensorError, InputError, KeyError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def read_json(file: Path) -> dict[str, Any]:

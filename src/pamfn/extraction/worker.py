@@ -54,6 +54,10 @@ class Setup:
     threads: int
 
 
+class UnusableError(InputError):
+    """The worker cannot start: what keeps it from that keeps it from every video."""
+
+
 class Worker:
     """The handle of the process: it is started when there is something to do, and again after a crash.
 
@@ -107,7 +111,10 @@ class Worker:
             self.process = context.Process(target=serve, args=(theirs, self.setup))
             self.process.start()
             theirs.close()
-            self.ask("load")
+            try:
+                self.ask("load")
+            except InputError as error:
+                raise UnusableError(error.problems) from error
         assert self.connection is not None
         return self.connection
 
