@@ -117,12 +117,12 @@ def source_time(source: Path) -> int:
 
 def source_checksum(path: Path) -> str:
     """Return the checksum of a source, or of the one a store was made of; a folder's covers names and contents."""
+    if "*" in path.name:
+        listed = "".join(f"{file.name} {file_checksum(file)}\n" for file in files_of(path))
+        return hashlib.blake2b(listed.encode(), digest_size=16).hexdigest()
     if path.suffix == ".safetensors":
         return _read_metadata(path)["source_checksum"]
-    if "*" not in path.name:
-        return file_checksum(path)
-    listed = "".join(f"{file.name} {file_checksum(file)}\n" for file in files_of(path))
-    return hashlib.blake2b(listed.encode(), digest_size=16).hexdigest()
+    return file_checksum(path)
 
 
 def read_features(path: Path) -> FeatureSet:

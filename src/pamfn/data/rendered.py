@@ -164,8 +164,9 @@ def write_clip(folder: Path, routine: Routine) -> None:
     import av
 
     with whole(video_file(folder, routine)) as temporary, av.open(str(temporary), "w", format="mp4") as container:
-        video = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "24", "threads": "1"})
+        video = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "24"})
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        video.codec_context.thread_count = 1
         audio = container.add_stream("aac", rate=RATE, layout="mono")
         for i, picture in enumerate(pictures(routine)):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
@@ -173,6 +174,7 @@ def write_clip(folder: Path, routine: Routine) -> None:
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         samples = music(routine)
+        samples = np.pad(samples, (0, -len(samples) % 1024))  # only whole frames: the encoder fills others at random
         for start in range(0, len(samples), 1024):
             sound = av.AudioFrame.from_ndarray(samples[None, start : start + 1024], format="fltp", layout="mono")
             sound.sample_rate, sound.pts, sound.time_base = RATE, start, Fraction(1, RATE)
