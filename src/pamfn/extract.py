@@ -3,7 +3,6 @@
 With `dry=true` only what there is and how long it would take; with `pack=FOLDER dataset=NAME` the stores of a data set.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from pamfn.command_line.process import PARENT, refuse, refuse_unread, refusing, say
+from pamfn.command_line.process import refuse, refuse_unread, refusing, say
 from pamfn.config.compose import CONF, let_checked_refuse, register
 from pamfn.config.extract_schema import checked_extraction
 from pamfn.pipeline.failures import foreseen, list_failed, record, run_jobs
@@ -51,7 +50,6 @@ def job(raw: DictConfig) -> None:
 def main() -> None:
     words = sys.argv[1:]
     sys.argv[1:] = let_checked_refuse(sorted(words, key=lambda word: word not in ("-m", "--multirun")))
-    os.environ[PARENT] = str(os.getpid())
     run_jobs(job, words)
     if list_failed():
         raise SystemExit(1)

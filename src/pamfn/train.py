@@ -3,9 +3,7 @@
 With `-m +table=NAME` the sweep of a table of the paper; with `--dry` beside it, only what the sweep would do.
 """
 
-import os
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import hydra
@@ -13,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from pamfn.command_line.process import PARENT, refuse, refuse_unread, refusing, say
+from pamfn.command_line.process import refuse, refuse_unread, refusing, say
 from pamfn.config.compose import CONF, let_checked_refuse, refuse_choices, register, table_names
 from pamfn.errors import InputError, TerminatedError
 from pamfn.evaluation.metrics import main_metric
@@ -84,9 +82,6 @@ def prepare(words: list[str]) -> None:
     if table and options in ({"-m"}, {"--multirun"}):
         words = [*words, *expanded(table, words).words]
     sys.argv[1:] = let_checked_refuse(words, table or "")
-    # one folder for a sweep, also for jobs in other processes
-    os.environ["PAMFN_SWEEP"] = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{os.getpid()}"
-    os.environ[PARENT] = str(os.getpid())
 
 
 def dry(words: list[str]) -> None:

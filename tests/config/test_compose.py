@@ -21,8 +21,9 @@ from pamfn.runs.lookup import ARCHIVE, every_run, locate
 GROUPS = {
     *("ablation", "data", "experiment", "features", "logger", "model", "protocol", "recipe", "trainer"),
     "recipe/baseline",
+    *("extractor", "extractor/rgb", "extractor/flow", "extractor/audio", "extractor/pose"),
 }
-OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.parent.name != "extractor")
 METHODS = sorted(path.stem for path in (CONF / "recipe" / "baseline").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 ON_CLIPS = ("pamfn_clips", "umt_clips", "joint_va_clips", "mini_net")
@@ -86,7 +87,7 @@ def fusion(settings: Config) -> str:
 
 def test_every_group_of_options_is_known():
     assert {str(path.parent.relative_to(CONF)) for path in CONF.rglob("*.yaml") if path.parent != CONF} == GROUPS
-    assert {path.name for path in CONF.glob("*.yaml")} == {"train.yaml"}
+    assert {path.name for path in CONF.glob("*.yaml")} == {"train.yaml", "extract.yaml"}
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import shlex
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +17,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from pamfn.command_line.process import end_with_parent
+from pamfn.command_line.process import PARENT, end_with_parent
 from pamfn.errors import InputError
 from pamfn.files import write_text
 
@@ -82,6 +83,9 @@ def run_jobs(job: Callable[[], object], words: Sequence[str]) -> None:
     Raises:
         InputError: when no job can start, with the settings that may have caused that.
     """
+    # one folder for a sweep, also for jobs in other processes
+    os.environ["PAMFN_SWEEP"] = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{os.getpid()}"
+    os.environ[PARENT] = str(os.getpid())
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own and the end of a traceback
     try:
         job()
