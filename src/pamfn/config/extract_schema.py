@@ -42,7 +42,6 @@ class Weights(Strict):
     i3d: str | None
     ast: str | None
     unmt: str | None
-    pose: str | None
 
 
 class ExtractConfig(Strict):
