@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 
+from benchmarks import extraction
 from benchmarks import workloads as w
 from benchmarks.devices import pairs, said
 from benchmarks.latency import latencies
@@ -118,7 +119,39 @@ def memory(choice: Choice) -> Iterator[Row]:
     yield Row("peak memory, Fis-V in three modalities, float32", reference, ours, unit="MiB")
 
 
+def reading(choice: Choice) -> Iterator[Row]:
+    """Frames for the networks that features come from."""
+    yield from extraction.reading(choice.repeats(5))
+
+
+def streams(choice: Choice) -> Iterator[Row]:
+    """Features without weights."""
+    yield from extraction.streams(choice.repeats(5))
+
+
+def flows(choice: Choice) -> Iterator[Row]:
+    """Optical flow."""
+    yield from extraction.flows(choice.repeats(1))
+
+
+def networks(choice: Choice) -> Iterator[Row]:
+    """The networks that features come from."""
+    yield from extraction.networks(choice.device, choice.repeats(3))
+
+
+def parts(choice: Choice) -> Iterator[Row]:
+    """Extraction by several processes."""
+    yield from extraction.parts(choice.repeats(3), clips=2 if choice.quick else 8)
+
+
+def long_video(choice: Choice) -> Iterator[Row]:
+    """Memory of an extraction."""
+    yield from extraction.long_video(60 if choice.quick else extraction.HALF_AN_HOUR)
+
+
 GROUPS: dict[str, Callable[[Choice], Iterator[Row]]] = {
     **{"step": steps, "stage1": stage1, "test": tests, "epoch": epochs},
     **{"decisions": decisions, "latency": latency, "startup": startup, "data": opening, "memory": memory},
+    **{"extraction-reading": reading, "extraction-streams": streams, "extraction-flow": flows},
+    **{"extraction-networks": networks, "extraction-parts": parts, "extraction-memory": long_video},
 }

@@ -38,6 +38,9 @@ def print_table(found: dict[str, Any]) -> None:
     print("of a copy; the share of it in the time that was taken. What stays in caches or is fused can be faster.")
     if not choice.quick:
         print("\n".join(long_training(row) for row in found["rows"] if row.title.startswith("stage-2 epoch, Fis-V:")))
+    for row in found["rows"]:
+        for note in row.notes:
+            print(f"{row.title}: {note}")
     for line in found["jobs"]:
         print(line)
 

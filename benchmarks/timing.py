@@ -13,6 +13,7 @@ class Row:
     """One comparison: what every call of either side took, and what one call counts as (None: not counted).
 
     unit: of the numbers; empty for seconds, by the clock of the modes' device.
+    notes: what else was found, a sentence each.
     """
 
     title: str
@@ -22,6 +23,7 @@ class Row:
     reference_counts: Counts | None = None
     our_counts: Counts | None = None
     unit: str = ""
+    notes: list[str] = field(default_factory=list)
 
     def ratios(self) -> list[float]:
         """How many times faster the library was, pair by pair."""

@@ -2,16 +2,24 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from benchmarks import extraction
 from benchmarks.__main__ import main
 from benchmarks.counts import Counts, counted
 from benchmarks.devices import CPU
 from benchmarks.profiles import seconds_by_kind
 from benchmarks.timing import compare
+from made_videos import write_video
+from pamfn.extraction.networks.video_swin import VideoSwinTransformer
+from pamfn.extraction.networks.vit import AudioSpectrogramTransformer, UnmaskedTeacher
 
 
 def test_operations_of_products_and_bytes_of_everything_else_are_counted():
@@ -62,3 +70,66 @@ def test_the_benchmark_runs_a_row_and_refuses_what_is_not_there(
         with pytest.raises(SystemExit):
             bench(*words)
         assert sentence in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2 segments at 30 frames a second, and 5 frames more."""
+    return write_video(tmp_path_factory.mktemp("video") / "a.mp4", 83, rate=30, size=(240, 180), sound=2.8)
+
+
+def test_frames_read_the_plain_way_are_the_same_to_one_level(video: Path):
+    ours, plain = extraction.read(video, 120), extraction.plainly_read(video, 120)
+    difference = np.stack([picture[120] for picture in ours]).astype(int) - np.stack(plain)
+    assert difference.shape == (69, 120, 160, 3)
+    assert np.abs(difference).max() <= 1
+
+
+def test_features_of_the_plain_way_are_the_same(video: Path):
+    ours, plain = extraction.described(video), extraction.plainly_described(video)
+    assert ours.keys() == plain.keys() == {"rgb", "flow", "audio"}
+    for stream in ours:
+        assert len(ours[stream]) == 2
+        np.testing.assert_allclose(ours[stream], plain[stream], atol=0 if stream == "audio" else 0.03)
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [
+        (VideoSwinTransformer(width=8, depths=(2, 2), heads=(2, 2)), (3, 20, 60, 64)),
+        (AudioSpectrogramTransformer(width=16, depth=2, heads=2), (126, 128)),
+        (UnmaskedTeacher(frames=8, width=16, depth=2, heads=2), (3, 8, 224, 224)),
+    ],
+)
+@torch.inference_mode()
+def test_explicit_attention_gives_the_same_numbers(network: nn.Module, shape: tuple[int, ...]):
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    plain, x = extraction.explicit(network.eval()), torch.randn(2, *shape)
+    kinds = {type(module) for module in plain.modules()}
+    assert kinds & {extraction.ExplicitWindowAttention, extraction.ExplicitAttention}
+    torch.testing.assert_close(plain(x), network(x), atol=1e-4, rtol=1e-4)
+
+
+def test_a_repeated_clip_is_read_to_its_end(tmp_path: Path):
+    clip = write_video(tmp_path / "clip.mp4", 40, sound=1.6)
+    once = extraction.read(clip, 64)
+    assert extraction.repeat(clip, tmp_path / "long.mp4", 4.0) == 3
+    thrice = extraction.read(tmp_path / "long.mp4", 64)
+    assert len(thrice) == 3 * len(once)
+    assert all((here[64] == there[64]).all() for here, there in zip(thrice, 3 * once, strict=True))
+
+
+def test_rows_of_extraction_are_printed_with_what_else_was_found(
+    video: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    @contextmanager
+    def sample() -> Iterator[Path]:
+        yield video
+
+    monkeypatch.setattr(extraction, "sample_video", sample)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--quick", "--only", "extraction-streams"])
+    main()
+    shown = capsys.readouterr().out
+    assert "default streams of a.mp4, against a decode and Pillow for each" in shown
+    assert "times real time, 2 segments" in shown
