@@ -20,16 +20,8 @@ from small_clips import write_clips
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
-    *(
-        "README.md",
-        "docs/README.md",
-        "docs/data.md",
-        "docs/extraction.md",
-        "docs/configuration.md",
-        "docs/running.md",
-        "docs/tables.md",
-    ),
-    *("docs/running.md", "docs/tables.md", "docs/highlights.md", "docs/export.md", "docs/results.md", "docs/performance.md"),
+    *("README.md", "docs/README.md", "docs/data.md", "docs/extraction.md", "docs/configuration.md", "docs/running.md"),
+    *("docs/tables.md", "docs/highlights.md", "docs/export.md", "docs/results.md", "docs/performance.md"),
     *("docs/methods.md", "docs/paper-vs-code.md", "docs/extending.md"),
 )
 """In an order in which their commands work."""
