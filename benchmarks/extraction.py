@@ -283,10 +283,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 def networks(device: torch.device, pairs_of: int) -> Iterator[Row]:
-    """The paper's networks at full size with random weights, one segment, against explicit attention.
-
-    Last, what share reading has in the time of the three networks of the paper.
-    """
+    """The paper's networks at full size with random weights, one segment, against explicit attention."""
     took: dict[str, float] = {}
     for name, (build, shape) in NETWORKS.items():
         ours = build().eval().to(device)
@@ -298,7 +295,7 @@ def networks(device: torch.device, pairs_of: int) -> Iterator[Row]:
             row = compare(f"{name}, a segment: {how}, {said(*modes)}", *calls, pairs_of, modes=modes)
             took[f"{name} {modes[1].precision}"] = median(row.ours)
             row.notes.append(fisv(f"here {modes[1].precision}", median(row.ours)))
-            if name == "AST padded" and modes == pairs(device)[-1]:
+            if name == "AST short" and modes == pairs(device)[-1]:  # the last of the paper's
                 row.notes += list(reading_beside(took, {mode.precision for both in pairs(device) for mode in both}))
             yield row
         del ours, plain
