@@ -97,6 +97,7 @@ def choose(container: InputContainer, kind: str, index: int | None) -> Stream | 
     Raises:
         InputError: when the stream with this index is none of that kind.
     """
+    best = container.streams.best(kind)  # type: ignore[arg-type]
     streams = [s for s in container.streams if s.type == kind and not s.disposition & Disposition.attached_pic]
     if index is not None:
         chosen = next((s for s in streams if s.index == index), None)
@@ -104,7 +105,6 @@ def choose(container: InputContainer, kind: str, index: int | None) -> Stream | 
             there = ", ".join(str(s.index) for s in streams) or "none"
             raise InputError(f"reading.{kind}_stream: no {kind} stream has the index {index}; there are: {there}")
         return chosen
-    best = container.streams.best(kind)  # type: ignore[arg-type]
     return best if best in streams else next(iter(streams), None)
 
 

@@ -44,18 +44,22 @@ def centred(track: np.ndarray) -> np.ndarray:
     return track - track.mean() if len(track) else track
 
 
+def kind_of(frame: Any) -> tuple[int, str, str]:
+    return frame.sample_rate, frame.layout.name, frame.format.name
+
+
 def on_time_line(container: Any, audio: Any, start: Fraction, most: float) -> tuple[np.ndarray, int]:
     """Return the channels (c, n) at 16 kHz from `start` on, silence where nothing is recorded, and the file's rate."""
-    resampler, parts, rate = None, [], SAMPLE_RATE
+    resampler, parts, rate, kind = None, [], SAMPLE_RATE, None
     begins = position = Fraction(0)
     for frame in decoded(container, audio):
         if resampler is None:
-            rate = frame.sample_rate
+            rate, kind = frame.sample_rate, kind_of(frame)
             resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=SAMPLE_RATE)
             begins = (start_of(audio) if frame.pts is None else frame.pts * frame.time_base) or Fraction(0)
             position = begins
-        elif frame.sample_rate != rate:
-            continue  # damage: no stream changes its rate
+        elif kind_of(frame) != kind:
+            continue  # damage: no stream changes its rate or channels
         if frame.pts is not None:
             missing = frame.pts * frame.time_base - position
             if missing > NOTED_GAP:

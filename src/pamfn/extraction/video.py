@@ -26,7 +26,7 @@ def decoded(container: Any, stream: Any) -> Iterator[Any]:
     while True:
         try:
             packet = next(packets, None)
-        except av.error.FFmpegError:
+        except (av.error.FFmpegError, IndexError):  # the latter where a stream appears that the headers do not name
             packet = None  # the container cannot be read any further
         if packet is None:
             break
