@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from pamfn.config.extract_schema import Reading
 from pamfn.errors import InputError
-from pamfn.extraction.container import LONGEST, MOST_PIXELS, Seen, pixel_aspect, rate_of, start_of
+from pamfn.extraction.container import LONGEST, MOST_PIXELS, Seen, packets, pixel_aspect, rate_of, start_of
 from pamfn.extraction.extractor import FPS
 
 NOTED_GAP = 0.5
@@ -22,14 +22,7 @@ NOTED_GAP = 0.5
 
 def decoded(container: Any, stream: Any) -> Iterator[Any]:
     """Yield the frames of a stream, packet by packet: what is damaged is left out, and the rest goes on."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except (av.error.FFmpegError, IndexError):  # the latter where a stream appears that the headers do not name
-            packet = None  # the container cannot be read any further
-        if packet is None:
-            break
+    for packet in packets(container, stream):
         try:
             yield from packet.decode()
         except av.error.FFmpegError:
