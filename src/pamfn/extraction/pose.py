@@ -20,8 +20,10 @@ STEP = 2
 LOOKED_AT = SEGMENT_FRAMES // STEP
 RATE = FPS / STEP
 
+FOUND = 0.3
+"""Least score of the detector: at .5 it takes seconds to find somebody behind a desk, and `PRESENT` decides anyway."""
 PRESENT = 0.5
-"""Least probability of a person."""
+"""Least probability of a person in the square that the detector found."""
 MARGIN = 1.25
 """Side of the square that the landmarks are looked for in, as a multiple of the body's circle."""
 
@@ -43,7 +45,16 @@ GRIDS = ((28, 2), (14, 2), (7, 6))
 LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_HIP, RIGHT_HIP = 11, 12, 23, 24
 JOINTS = [11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
 """Shoulders, elbows, wrists, hips, knees, ankles: left, then right."""
-ANGLES = [(11, 13, 15), (12, 14, 16), (13, 11, 23), (14, 12, 24), (11, 23, 25), (12, 24, 26), (23, 25, 27), (24, 26, 28)]
+ANGLES = [
+    (11, 13, 15),
+    (12, 14, 16),
+    (13, 11, 23),
+    (14, 12, 24),
+    (11, 23, 25),
+    (12, 24, 26),
+    (23, 25, 27),
+    (24, 26, 28),
+]
 """Elbows, shoulders, hips, knees: the joint is in the middle."""
 
 
@@ -111,16 +122,16 @@ class BlazePose(Extractor):
         h, w = frame.shape[:2]
         whole = square_around(np.array([w, h]) / 2, np.array([w / 2, h / 2 - max(h, w) / 2]), margin=1)
         outputs = self.detector(cropped(frame, whole, 224) / 127.5 - 1)
-        scores = outputs[1][:, 0]
-        found = scores > 0  # logits: a probability of .5
+        scores = sigmoid(outputs[1][:, 0])
+        found = scores >= FOUND
         if not found.any():
             return None
-        values, weights = outputs[12][found] / 224, 1 / (1 + np.exp(-scores[found].clip(-50, 50)))
+        values = outputs[12][found] / 224
         values[:, :2] += ANCHORS[found]
         values[:, 4:] += np.tile(ANCHORS[found], 4)
         largest = np.hypot(*(values[:, 6:8] - values[:, 4:6]).T).argmax()
         same = overlaps(values[:, :4], values[largest, :4]) > 0.3
-        hips, end = np.average(values[same], axis=0, weights=weights[same])[4:8].reshape(2, 2)
+        hips, end = np.average(values[same], axis=0, weights=scores[found][same])[4:8].reshape(2, 2)
         return square_around(*placed(np.stack([hips, end]), whole))
 
     def pose(self, frame: np.ndarray, square: np.ndarray) -> tuple[Pose | None, np.ndarray | None]:
@@ -134,14 +145,18 @@ class BlazePose(Extractor):
         turn = square[:, :2] / np.hypot(*square[:, 0])
         world = outputs[117].reshape(39, 3)[:33].astype(np.float64)
         world[:, :2] = world[:, :2] @ turn.T
-        visibility = 1 / (1 + np.exp(-values[:33, 3].clip(-50, 50)))
+        visibility = sigmoid(values[:33, 3])
         return Pose(points[:33], world, visibility, presence), square_around(points[33], points[34])
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x.clip(-50, 50)))
 
 
 def square_around(centre: np.ndarray, end: np.ndarray, margin: float = MARGIN) -> np.ndarray:
     """Return the square around a circle, the radius from its centre to `end` upwards.
 
-    A square is (2, 3): the vectors of its upper and its left edge, and its upper left corner, in pixels.
+    A square is (2, 3): its upper edge and its left edge as vectors, and its upper left corner, in pixels.
     """
     down = (centre - end) * 2 * margin
     right = np.array([down[1], -down[0]])
@@ -278,8 +293,8 @@ def read_models(path: Path) -> dict[str, bytes]:
             return {kind: archive.read(info) for kind, info in found.items()}
     except StopIteration:
         raise InputError(
-            f"{path} holds no BlazePose: expected mediapipe's wheel (`pip download mediapipe==0.10.21 --no-deps`; later "
-            "ones are without it) or a .task bundle for pose landmarks."
+            f"{path} holds no BlazePose: expected mediapipe's wheel (`pip download mediapipe==0.10.21 --no-deps`; "
+            "later ones are without it) or a .task bundle for pose landmarks."
         ) from None
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
         raise InputError(f"{path} is damaged, or neither a wheel nor a .task bundle ({error}).") from None
