@@ -254,7 +254,7 @@ class Network:
 
     def __init__(self, content: bytes, kind: str, path: Path) -> None:
         try:
-            from ai_edge_litert.interpreter import Interpreter
+            from ai_edge_litert.interpreter import Interpreter  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise InputError('BlazePose needs ai-edge-litert: `pip install "pamfn[pose]"`.') from None
         try:

@@ -21,13 +21,13 @@ class Convolution(nn.Conv2d):
     def __init__(self, channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(channels_in, channels, kernel, stride, groups=groups, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         (kernel, _), (stride, _) = self.kernel_size, self.stride
         sides = []
-        for size in (x.shape[3], x.shape[2]):
+        for size in (input.shape[3], input.shape[2]):
             missing = max((-(-size // stride) - 1) * stride + kernel - size, 0)
             sides += [missing // 2, missing - missing // 2]
-        return super().forward(F.pad(x, sides) if any(sides) else x)
+        return super().forward(F.pad(input, sides) if any(sides) else input)
 
 
 def norm(channels: int) -> nn.BatchNorm2d:
