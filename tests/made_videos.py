@@ -30,7 +30,7 @@ def config(videos: Any, out: Path, **changed: Any) -> ExtractConfig:
         "extractor": {"rgb": BRIGHTNESS},
         "preset": "sound",
         "reading": reading(),
-        "weights": Weights(vst=None, i3d=None, ast=None, unmt=None),
+        "weights": Weights(vst=None, i3d=None, ast=None, unmt=None, blazepose=None),
         "device": "cpu",
         "precision": "32",
         "batch": 2,
