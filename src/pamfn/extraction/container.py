@@ -170,8 +170,9 @@ def chosen_streams(container: InputContainer, reading: Reading, seen: Seen) -> t
         seen.warn(f"no sound: {what}")
     if context.color_trc in HDR:
         seen.warn(f"high dynamic range ({HDR[context.color_trc]}), which is not tone-mapped: colours are too pale")
-    if reading.fps == "native" and rate_of(video) != FPS:
-        seen.warn(f"every frame is taken for 1/{FPS} s, and there are {float(rate_of(video)):.3g} a second")
+    rate = float(rate_of(video))
+    if reading.fps == "native" and abs(rate - FPS) > 0.01:
+        seen.warn(f"every frame is taken for 1/{FPS} s, and there are {rate:.4g} a second")
     return video, audio
 
 
