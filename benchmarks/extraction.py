@@ -152,7 +152,7 @@ def plainly_described(path: Path) -> dict[str, np.ndarray]:
         field = flow_between(stack, FLOW.method)
         field = np.concatenate([field, field[-1:]])[:SEGMENT_FRAMES]
         flow.append(Motion().features([Segment(0, {}, {FLOW: field}, {})])[0])
-    sound, music = read_sound(path, READING, ["mean"]), Music()
+    sound, music = read_sound(path, READING, ["mean"], Seen()), Music()
     audio = [music.features([Segment(i, {}, {}, sound)])[0] for i in range(len(rgb))]
     return {"rgb": np.stack(rgb), "flow": np.stack(flow), "audio": np.stack(audio)}
 
@@ -197,7 +197,7 @@ def shares(path: Path) -> str:
     steps = {"decoding": decoding, "colours and resizing": resized - decoding}
     frames = [segment.frames[FLOW.short_side] for segment in segments]
     steps["flow"] = seconds(lambda: [flow_between(stack, FLOW.method) for stack in frames])
-    steps["reading sound"] = seconds(partial(read_sound, path, READING, ["mean"]))
+    steps["reading sound"] = seconds(lambda: read_sound(path, READING, ["mean"], Seen()))
     for extractor in extractors:
         steps[extractor.name] = seconds(lambda extractor=extractor: extractor.features(segments))
     whole = sum(steps.values())
@@ -313,7 +313,7 @@ def reading_beside(took: dict[str, float], precisions: set[str]) -> Iterator[str
     """What decoding, resizing and the spectrogram cost beside the networks of the paper; flow is not in it."""
     with sample_video() as path:
         decoded = seconds(partial(read, path, NETWORKS_SIDE)) / len(read(path)) * SEGMENT_FRAMES
-        sound = read_sound(path, READING, ["mean"])["mean"]
+        sound = read_sound(path, READING, ["mean"], Seen())["mean"]
         heard = seconds(lambda: fbank(sound.segment(0)))
     for precision in sorted(precisions):
         for window in ("padded", "short"):
@@ -344,7 +344,8 @@ def parts(rounds: int, clips: int) -> Iterator[Row]:
         alone, together = median(used[1]), median(used[2])
         row.notes.append(
             f"start included; {alone:.1f} CPU s for one process, {together:.1f} for both, so that on two free cores "
-            f"they would be {2 * alone / together:.2f} times as fast; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+            f"they would be {2 * alone / together:.2f} times as fast; load {os.getloadavg()[0]:.1f} on "
+            f"{os.cpu_count()} cores"
         )
         yield row
 
