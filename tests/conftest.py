@@ -92,3 +92,8 @@ def run_cli(tiny_data: Path, tmp_path: Path) -> RunCli:
         return command([f"pamfn.{args[0]}", *args[1:]], tmp_path, os.environ | places | dict(env or {}))
 
     return run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test comes first: at the end, one worker would wait for it."""
+    items.sort(key=lambda item: item.path.name != "test_docs.py")

@@ -206,6 +206,7 @@ def test_other_names_are_kept_as_they_are(tmp_path: Path):
     assert same(load_npy_dict(npy(tmp_path / "a.npy", pickle.dumps(np.array(content, dtype=object), 4))), content)
 
 
+@pytest.mark.slow
 def test_every_bad_file_is_refused_in_time_and_runs_nothing(tmp_path: Path):
     """In one process, which must survive all of them."""
     words = []

@@ -208,6 +208,7 @@ FOUR = ("+experiment=uiprmd", "++features.feet={extractor:zscore,width:3}", "dat
 TWO = ("+experiment=uiprmd", "~features.kinect_angles", "data.name=two", "logger=csv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["modalities", "missing_modality", "highlight_detection"])
 def test_rows_made_from_three_streams_are_those_of_the_files(name: str):
     topic = "youtube_dog" if name == "highlight_detection" else "fisv_tes"
