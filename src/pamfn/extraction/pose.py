@@ -21,7 +21,7 @@ LOOKED_AT = SEGMENT_FRAMES // STEP
 RATE = FPS / STEP
 
 FOUND = 0.3
-"""Least score of the detector: at .5 it takes seconds to find somebody behind a desk, and `PRESENT` decides anyway."""
+"""Least score of the detector: at .5 somebody behind a desk is not found for a second, and `PRESENT` decides anyway."""
 PRESENT = 0.5
 """Least probability of a person in the square that the detector found."""
 MARGIN = 1.25
@@ -82,10 +82,10 @@ class BlazePose(Extractor):
         radians: mean, standard deviation; turning about the vertical, in radians a second: mean, maximum; speed of the
         hips, in heights of the picture a second: mean, maximum
     254, 255: presence and visibility
-    Looks at 16 of the 32 frames and follows one person: the largest that is found in the first frame, and again where
-    that one is lost. Weights: mediapipe-0.10.21-*.whl (`pip download mediapipe==0.10.21 --no-deps`) or a .task bundle,
-    read as a zip file; both have the Apache licence. Source: Bazarevsky et al., 2020. Without their heat maps and
-    smoothing over time. Always on the CPU.
+    Looks at 16 of the 32 frames and follows one person: the largest that is found, anew in every segment, so that none
+    depends on the one before, and where that person is lost. Always on the CPU. Weights: mediapipe-0.10.21-*.whl (`pip
+    download mediapipe==0.10.21 --no-deps`; Apache licence) or a .task bundle, read as a zip file.
+    Source: Bazarevsky et al., 2020; without MediaPipe's heat maps and smoothing over time.
     """
 
     width = 256
@@ -142,7 +142,7 @@ class BlazePose(Extractor):
             return None, None
         values = outputs[195].reshape(39, 5)
         points = placed(values[:, :2] / 256, square)
-        turn = square[:, :2] / np.hypot(*square[:, 0])
+        turn = square[:, :2] / max(np.hypot(*square[:, 0]), 1e-9)
         world = outputs[117].reshape(39, 3)[:33].astype(np.float64)
         world[:, :2] = world[:, :2] @ turn.T
         visibility = sigmoid(values[:33, 3])
