@@ -344,8 +344,9 @@ def parts(rounds: int, clips: int) -> Iterator[Row]:
         alone, together = median(used[1]), median(used[2])
         row.notes.append(
             f"start included; {alone:.1f} CPU s for one process, {together:.1f} for both, so that on two free cores "
-            f"they would be {2 * alone / together:.2f} times as fast; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+            f"they would be {2 * alone / together:.2f} times as fast"
         )
+        row.notes.append(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         yield row
 
 
