@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
@@ -152,7 +152,7 @@ def plainly_described(path: Path) -> dict[str, np.ndarray]:
         field = flow_between(stack, FLOW.method)
         field = np.concatenate([field, field[-1:]])[:SEGMENT_FRAMES]
         flow.append(Motion().features([Segment(0, {}, {FLOW: field}, {})])[0])
-    sound, music = read_sound(path, READING, ["mean"]), Music()
+    sound, music = read_sound(path, READING, ["mean"], Seen()), Music()
     audio = [music.features([Segment(i, {}, {}, sound)])[0] for i in range(len(rgb))]
     return {"rgb": np.stack(rgb), "flow": np.stack(flow), "audio": np.stack(audio)}
 
@@ -197,7 +197,7 @@ def shares(path: Path) -> str:
     steps = {"decoding": decoding, "colours and resizing": resized - decoding}
     frames = [segment.frames[FLOW.short_side] for segment in segments]
     steps["flow"] = seconds(lambda: [flow_between(stack, FLOW.method) for stack in frames])
-    steps["reading sound"] = seconds(partial(read_sound, path, READING, ["mean"]))
+    steps["reading sound"] = seconds(lambda: read_sound(path, READING, ["mean"], Seen()))
     for extractor in extractors:
         steps[extractor.name] = seconds(lambda extractor=extractor: extractor.features(segments))
     whole = sum(steps.values())
@@ -277,16 +277,18 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "I3D": (InflatedInception, (2, 32, 224, 224)),
     "AST padded": (AudioSpectrogramTransformer, (1024, 128)),
     "AST short": (AudioSpectrogramTransformer, (126, 128)),
-    "UNMT of 16 frames": (partial(UnmaskedTeacher, frames=16), (3, 16, 224, 224)),
+}
+UNMT: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "UNMT of 8 frames": (partial(UnmaskedTeacher, frames=8), (3, 8, 224, 224)),
+    "UNMT of 16 frames": (partial(UnmaskedTeacher, frames=16), (3, 16, 224, 224)),
 }
 """What builds each, and its input for one segment."""
 
 
-def networks(device: torch.device, pairs_of: int) -> Iterator[Row]:
-    """The paper's networks at full size with random weights, one segment, against explicit attention."""
+def networks(chosen: Mapping[str, Any], device: torch.device, pairs_of: int) -> Iterator[Row]:
+    """Networks at full size with random weights, one segment, against explicit attention."""
     took: dict[str, float] = {}
-    for name, (build, shape) in NETWORKS.items():
+    for name, (build, shape) in chosen.items():
         ours = build().eval().to(device)
         plain = explicit(ours)
         x = torch.randn(1, *shape, device=device)
@@ -313,7 +315,7 @@ def reading_beside(took: dict[str, float], precisions: set[str]) -> Iterator[str
     """What decoding, resizing and the spectrogram cost beside the networks of the paper; flow is not in it."""
     with sample_video() as path:
         decoded = seconds(partial(read, path, NETWORKS_SIDE)) / len(read(path)) * SEGMENT_FRAMES
-        sound = read_sound(path, READING, ["mean"])["mean"]
+        sound = read_sound(path, READING, ["mean"], Seen())["mean"]
         heard = seconds(lambda: fbank(sound.segment(0)))
     for precision in sorted(precisions):
         for window in ("padded", "short"):
@@ -344,7 +346,12 @@ def parts(rounds: int, clips: int) -> Iterator[Row]:
         alone, together = median(used[1]), median(used[2])
         row.notes.append(
             f"start included; {alone:.1f} CPU s for one process, {together:.1f} for both, so that on two free cores "
+<<<<<<< HEAD
             f"they would be {2 * alone / together:.2f} times as fast"
+=======
+            f"they would be {2 * alone / together:.2f} times as fast; load {os.getloadavg()[0]:.1f} on "
+            f"{os.cpu_count()} cores"
+>>>>>>> 52bb4d3e1cb1482cfee5396e9d72de15f0707a94
         )
         row.notes.append(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         yield row

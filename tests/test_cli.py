@@ -109,9 +109,9 @@ def test_a_command_may_start_anywhere_and_leaves_its_results_where_it_was_told(r
 def test_help_lists_the_experiments_and_the_choices(run_cli: RunCli):
     done = run_cli(["train", "--help"])
     assert (done.returncode, done.stderr) == (0, "")
-    assert "  +experiment=fisv_tes           Fis-V, Total Element Score (paper: Spearman .754)." in done.stdout
+    assert "  +experiment=fisv_tes              Fis-V, Total Element Score (paper: Spearman .754)." in done.stdout
     assert "  +table=fusionnets           Table VII: what ranking the FusionNets is worth." in done.stdout
-    assert "\ndata: fisv_pcs, fisv_tes, rg_ball" in done.stdout
+    assert "\ndata: fisv_pcs, fisv_tes, rendered, rg_ball" in done.stdout
     assert "\nrecipe: highlights, highlights_batched, official, paper\n" in done.stdout
 
 

@@ -14,13 +14,14 @@ from omegaconf import OmegaConf
 from benchmarks.reference import ReferencePAMFN
 from commands import command
 from conftest import UIPRMD_WIDTHS, WIDTHS
+from made_videos import write_video
 from pamfn.__main__ import commands
 from small_clips import write_clips
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
-    *("README.md", "docs/README.md", "docs/data.md", "docs/configuration.md", "docs/running.md", "docs/tables.md"),
-    *("docs/highlights.md", "docs/export.md", "docs/results.md", "docs/performance.md"),
+    *("README.md", "docs/README.md", "docs/data.md", "docs/extraction.md", "docs/configuration.md", "docs/running.md"),
+    *("docs/tables.md", "docs/highlights.md", "docs/export.md", "docs/results.md", "docs/performance.md"),
     *("docs/methods.md", "docs/paper-vs-code.md", "docs/extending.md"),
 )
 """In an order in which their commands work."""
@@ -53,6 +54,10 @@ def made_small(command: str) -> str:
         return f"{command} -n -C '{ROOT}'"
     if command.startswith("python -m pamfn.archive"):
         return f"{command} --to kept"
+    if "render=" in command:
+        return command.replace("clips=[120,60,0]", "clips=[5,2,0]")
+    if "+experiment=rendered" in command:
+        return f"{command} {SMALL} logger=csv"
     if "=youtube" in command:
         return made_small_on_clips(command)
     of_sweep = command.startswith(("python -m pamfn.tables", "python -m pamfn.report")) and "protocols" not in command
@@ -71,6 +76,9 @@ def made_small_on_clips(command: str) -> str:
 def test_the_commands_of_readme_and_docs_run_one_after_another(tmp_path: Path, tiny_data: Path):
     shutil.copytree(tiny_data, tmp_path / "data")
     write_clips(tmp_path / "data")
+    (tmp_path / "videos").mkdir()
+    for name in ("001", "002"):
+        write_video(tmp_path / "videos" / f"{name}.mp4", 40, sound=2)
     torch.save(ReferencePAMFN(widths=WIDTHS, num_fusion_nets=2, d_model=8).state_dict(), tmp_path / "PAMFN.pth")
     places = {"PAMFN_DATA_DIR": str(tmp_path / "data"), "PAMFN_OUTPUT_DIR": str(tmp_path / "runs")}
     for line in map(made_small, COMMANDS):

@@ -317,7 +317,7 @@ def test_two_videos_in_one_batch_keep_their_own_sound():
 @needs_videos
 @pytest.mark.parametrize("video", ["friday.mp4", "nasa_13013.mp4"])
 def test_real_videos_have_finite_features_that_do_not_depend_on_the_batch(kind: type[Extractor], video: str):
-    segments: list[Segment] = of_video(video, 120, 256)[:4]
+    segments: list[Segment] = of_video(video)[:4]
     rows = kind().features(segments)
     assert rows.shape == (4, kind.width)
     assert rows.dtype == np.float32

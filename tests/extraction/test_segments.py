@@ -82,7 +82,8 @@ def test_going_on_in_the_middle_gives_the_same_bytes(tmp_path: Path, first: int,
     for one, other in zip(whole[first:], rest, strict=True):
         assert one.index == other.index
         np.testing.assert_array_equal(one.frames[32], other.frames[32])
-        np.testing.assert_array_equal(*(x.flow[FlowSettings("dis_fast", 32)] for x in (one, other)))
+        settings = FlowSettings("dis_fast", 32)
+        np.testing.assert_array_equal(one.flow[settings], other.flow[settings])
 
 
 def test_another_rate_is_converted_by_time_or_left_as_it_is(tmp_path: Path):
@@ -146,14 +147,14 @@ def test_a_video_shorter_than_a_segment_is_one_or_is_refused(tmp_path: Path):
 
 def test_sound_that_starts_later_than_the_frames_is_heard_later(tmp_path: Path):
     both = [write_video(tmp_path / f"{at}.mkv", 80, sound=2.6, sound_start=at) for at in (0.0, 0.5)]
-    early, late = (read_sound(path, reading(), ["mean"])["mean"].whole for path in both)
+    early, late = (read_sound(path, reading(), ["mean"], Seen())["mean"].whole for path in both)
     shift = len(late) - len(early)
     assert shift == pytest.approx(0.5 * SAMPLE_RATE, abs=50)
     np.testing.assert_allclose(late[shift:][2000:-2000] - late.mean(), early[2000:-2000] - early.mean(), atol=0.02)
 
 
 def test_channels_are_averaged_or_the_left_one_is_taken(tmp_path: Path):
-    sound = read_sound(write_video(tmp_path / "a.mkv", 80, sound=3.2, channels=2), reading(), ["mean", "left"])
+    sound = read_sound(write_video(tmp_path / "a.mkv", 80, sound=3.2, channels=2), reading(), ["mean", "left"], Seen())
     mean, left = (np.abs(sound[channel].whole[4000:-4000]).max() for channel in ("mean", "left"))
     assert left == pytest.approx(0.3, rel=0.1)
     assert mean == pytest.approx(0.75 * left, rel=0.05)  # the right one is half as loud
@@ -189,8 +190,8 @@ def test_a_video_is_turned_as_players_turn_it(tmp_path: Path):
 
 
 def test_more_than_eight_bits_a_colour_are_read(tmp_path: Path):
-    pixels = {"pixel_format": "yuv422p10le", "codec": "ffv1"}
-    ten, eight = (read(write_video(tmp_path / f"{i}.mkv", 40, **made))[0] for i, made in enumerate((pixels, {})))
+    ten, _ = read(write_video(tmp_path / "10.mkv", 40, pixel_format="yuv422p10le", codec="ffv1"))
+    eight, _ = read(write_video(tmp_path / "8.mkv", 40))
     np.testing.assert_allclose(ten[0].frames[32].mean((1, 2, 3)), eight[0].frames[32].mean((1, 2, 3)), atol=3)
 
 
@@ -315,7 +316,7 @@ def test_resized_frames_are_those_of_pillow_to_one_level(name: str, recorded: di
 @pytest.mark.parametrize("name", REAL)
 def test_sound_and_filter_banks_are_the_recorded_ones(name: str, recorded: dict[str, np.ndarray]):
     """The recording mixed both channels by FFmpeg's rule, which is louder by the root of two than their mean."""
-    sound = read_sound(real(name), reading(**REAL[name]), ["mean"])["mean"]
+    sound = read_sound(real(name), reading(**REAL[name]), ["mean"], Seen())["mean"]
     keys = [key for key in recorded if key.startswith(f"{name}.seg") and key.endswith(".wave16k")]
     assert len(keys) == 3
     for key in keys:

@@ -42,7 +42,7 @@ class Weights(Strict):
     i3d: str | None
     ast: str | None
     unmt: str | None
-    pose: str | None
+    blazepose: str | None
 
 
 class ExtractConfig(Strict):

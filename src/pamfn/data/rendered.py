@@ -90,16 +90,14 @@ def plan(name: str, seed: int, mistake: Mistake | None = None) -> Routine:
     moves = np.where(random.permutation(agreeing), drum, ~drum)
     lengths = np.diff(ends, prepend=0.0)
     synchrony = float(lengths[moves == drum].sum() / seconds)
-    extension, motion = random.uniform(size=2)
+    extension, motion = (float(x) for x in random.uniform(size=2))
     noise, tempo = float(random.normal(0, NOISE)), float(random.uniform(80, 160))
     at = 0.0
     if mistake:
         middles = ends - lengths / 2
         fitting = [m for m, moving in zip(middles, moves, strict=True) if moving and 3 < m < seconds - 3]
         at = float(random.choice(fitting)) if fitting else seconds / 2
-    return Routine(
-        name, seed, seconds, *map(float, (extension, motion)), synchrony, noise, tempo, ends, drum, moves, mistake, at
-    )
+    return Routine(name, seed, seconds, extension, motion, synchrony, noise, tempo, ends, drum, moves, mistake, at)
 
 
 def make_rendered(

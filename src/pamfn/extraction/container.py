@@ -10,6 +10,7 @@ from typing import Any
 import av
 import av.error
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition, Stream
 
 from pamfn.config.extract_schema import Reading
@@ -20,8 +21,17 @@ from pamfn.files import regular
 MOST_PIXELS = 2**26
 """Of a frame: 8192 x 8192."""
 
-LONGEST = 24 * 3600
-"""In seconds. Time stamps beyond are taken for damage."""
+LONGEST = 12 * 3600
+"""Seconds that a video may last: its sound is in memory, 230 MB an hour."""
+
+MOST_FAILURES = 100
+"""Times in a row that a container may fail to give a packet before the rest is given up."""
+
+OPTIONS = {"max_pixels": str(MOST_PIXELS), "protocol_whitelist": "file"}
+"""FFmpeg's own limits: a decoder allocates frames before anybody sees their size, and a list may name addresses."""
+
+LISTS = {"concat", "dash", "hls"}
+"""Formats that only name other files."""
 
 HDR = {16: "PQ", 18: "HLG"}
 """Transfer functions, by their number in H.273, that would have to be tone-mapped."""
@@ -70,12 +80,27 @@ def opened(path: Path) -> Iterator[InputContainer]:
         InputError: when it is none, or cannot be read; whatever FFmpeg says while it is open becomes one as well.
     """
     try:
-        with av.open(str(regular(path)), metadata_errors="replace") as container:
+        with av.open(str(regular(path)), options=OPTIONS, metadata_errors="replace") as container:
+            if container.format.name in LISTS:
+                raise InputError("is a list of other files: expected a video")
             yield container
     except av.error.FFmpegError as error:
         raise InputError(f"cannot be read as a video: {error.strerror}") from None
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}") from None
+
+
+def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet]:
+    """Yield the packets of streams as long as the container gives any: damage between them is skipped."""
+    failures = 0
+    while failures < MOST_FAILURES:
+        try:
+            for packet in container.demux(streams):
+                failures = 0
+                yield packet
+            return
+        except (av.error.FFmpegError, IndexError):  # IndexError: a packet of a stream that appears in the middle
+            failures += 1
 
 
 def rate_of(stream: Stream) -> Fraction:
@@ -97,6 +122,10 @@ def choose(container: InputContainer, kind: str, index: int | None) -> Stream | 
     Raises:
         InputError: when the stream with this index is none of that kind.
     """
+    try:
+        best = container.streams.best(kind)  # type: ignore[arg-type]
+    except IndexError:  # damage: FFmpeg has seen a stream that PyAV has not
+        best = None
     streams = [s for s in container.streams if s.type == kind and not s.disposition & Disposition.attached_pic]
     if index is not None:
         chosen = next((s for s in streams if s.index == index), None)
@@ -104,7 +133,6 @@ def choose(container: InputContainer, kind: str, index: int | None) -> Stream | 
             there = ", ".join(str(s.index) for s in streams) or "none"
             raise InputError(f"reading.{kind}_stream: no {kind} stream has the index {index}; there are: {there}")
         return chosen
-    best = container.streams.best(kind)  # type: ignore[arg-type]
     return best if best in streams else next(iter(streams), None)
 
 
@@ -123,6 +151,8 @@ def chosen_streams(container: InputContainer, reading: Reading, seen: Seen) -> t
         raise InputError("its video is of a codec that FFmpeg does not know")
     if context.width * context.height > MOST_PIXELS:
         raise InputError(f"its frames are {context.width} x {context.height}: expected {MOST_PIXELS} pixels at most")
+    context.options = OPTIONS
+    context.thread_count = 1  # with more, what is made of damage depends on the machine
     seen.video_stream, seen.codec, seen.pixel_format = video.index, context.name, context.pix_fmt or ""
     seen.width, seen.height = context.width, context.height
     seen.pixel_aspect = str(pixel_aspect(video))
@@ -140,8 +170,9 @@ def chosen_streams(container: InputContainer, reading: Reading, seen: Seen) -> t
         seen.warn(f"no sound: {what}")
     if context.color_trc in HDR:
         seen.warn(f"high dynamic range ({HDR[context.color_trc]}), which is not tone-mapped: colours are too pale")
-    if reading.fps == "native" and rate_of(video) != FPS:
-        seen.warn(f"every frame is taken for 1/{FPS} s, and there are {float(rate_of(video)):.3g} a second")
+    rate = float(rate_of(video))
+    if reading.fps == "native" and abs(rate - FPS) > 0.01:
+        seen.warn(f"every frame is taken for 1/{FPS} s, and there are {rate:.4g} a second")
     return video, audio
 
 

@@ -32,7 +32,7 @@ class Sound:
 
     whole: (n,) float32 in -1..1, mono at 16 kHz, without the mean of the track; empty where the video has no sound
     source_rate: samples a second in the file; 16000 where there is no sound
-    segments: number of segments of the video, as its headers announce it
+    segments: number of segments of the video, counted from its packets: exact unless it is damaged
     """
 
     whole: np.ndarray

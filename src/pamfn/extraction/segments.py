@@ -42,7 +42,7 @@ class Video:
         Raises:
             InputError: when it cannot be read.
         """
-        sound = read_sound(self.path, self.reading, self.channels) if self.channels else {}
+        sound = read_sound(self.path, self.reading, self.channels, self.seen) if self.channels else {}
         with opened(self.path) as container:
             stream, _ = chosen_streams(container, self.reading, self.seen)
             resizer = Resizer(stream, self.short_sides)

@@ -1,18 +1,19 @@
 """The sound of a video: one track at 16 kHz on the time line of its frames."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from av.packet import Packet
 
 from pamfn.config.extract_schema import Reading
 from pamfn.errors import InputError
-from pamfn.extraction.container import LONGEST, Seen, announced_segments, chosen_streams, opened, start_of
-from pamfn.extraction.extractor import SAMPLE_RATE, Sound
-from pamfn.extraction.video import decoded
+from pamfn.extraction.container import LONGEST, Seen, chosen_streams, opened, packets, rate_of, start_of
+from pamfn.extraction.extractor import FPS, SAMPLE_RATE, SEGMENT_FRAMES, Sound
+from pamfn.extraction.video import frames_of, slot_of
 
 NOTED_GAP = 0.1
 """Seconds by which sound may be missing without a word."""
@@ -20,60 +21,149 @@ NOTED_GAP = 0.1
 SILENT = 1e-4
 """Largest amplitude of what is called silent."""
 
-CHANNELS = ("mean", "left")
+RATES = range(1000, 768_001)
+"""Samples a second that sound can have; any other is damage."""
+
+MIXES = {"mean": lambda part: part.mean(axis=0), "left": lambda part: part[0]}
+"""Tracks, by what is made of the channels (c, n)."""
 
 
-def read_sound(path: Path, reading: Reading, channels: Collection[str]) -> dict[str, Sound]:
-    """Return the track made of all channels ("mean") and that of the first ("left"), as far as they are asked for.
+def read_sound(path: Path, reading: Reading, channels: Collection[str], seen: Seen) -> dict[str, Sound]:
+    """Return tracks, of `MIXES`, in one pass through the file that decodes no picture. seen: gets the warnings.
 
     Raises:
-        InputError: when the file cannot be read.
+        InputError: when the file cannot be read, or reading.max_gap is exceeded.
     """
-    seen = Seen()
+    samples = {channel: bytearray() for channel in channels}  # they grow in place: 230 MB an hour
     with opened(path) as container:
         video, audio = chosen_streams(container, reading, seen)
-        tracks, rate = np.zeros((1, 0), np.float32), SAMPLE_RATE
-        if audio is not None:
-            tracks, rate = on_time_line(container, audio, start_of(video) or Fraction(0), reading.max_gap)
-    segments = announced_segments(seen, reading.fps)
-    mixed = {"mean": lambda: tracks.mean(axis=0), "left": lambda: tracks[0]}
-    return {channel: Sound(centred(mixed[channel]()), rate, segments) for channel in channels}
+        frames, clock = FrameCount(video, reading), Clock(start_of(audio or video), reading)
+        heard = frames.others(packets(container, *filter(None, (video, audio))))
+        for part in on_time_line(frames_of(heard, audio or video), clock):
+            for channel, track in samples.items():
+                track += np.nan_to_num(MIXES[channel](part), posinf=0.0, neginf=0.0).tobytes()
+        late = round((clock.begins - float(start_of(video) or 0)) * SAMPLE_RATE)
+    clock.tell(seen)
+    if late > frames.number() / FPS * SAMPLE_RATE:
+        seen.warn("its sound starts after its last frame")
+        samples, late = {channel: bytearray() for channel in channels}, 0
+    segments = max(frames.number() // SEGMENT_FRAMES, 1)
+    return {c: Sound(centred(shifted(track, late)), clock.rate, segments) for c, track in samples.items()}
+
+
+def shifted(track: bytearray, late: int) -> np.ndarray:
+    """Return float32 samples behind `late` samples of silence, or without the first ones."""
+    samples = np.frombuffer(track, np.float32)
+    return np.pad(samples, (late, 0)) if late > 0 else samples[-late:]
 
 
 def centred(track: np.ndarray) -> np.ndarray:
-    return track - track.mean() if len(track) else track
+    """Take the mean away, in place."""
+    if len(track):
+        track -= track.mean(dtype=np.float64).astype(np.float32)
+    return track
 
 
-def on_time_line(container: Any, audio: Any, start: Fraction, most: float) -> tuple[np.ndarray, int]:
-    """Return the channels (c, n) at 16 kHz from `start` on, silence where nothing is recorded, and the file's rate."""
-    resampler, parts, rate = None, [], SAMPLE_RATE
-    begins = position = Fraction(0)
-    for frame in decoded(container, audio):
-        if resampler is None:
-            rate = frame.sample_rate
+class FrameCount:
+    """The number of frames of a video, counted from its packets: that of the decoded ones, where nothing is damaged."""
+
+    def __init__(self, video: Any, reading: Reading) -> None:
+        self.video, self.reading, self.rate = video, reading, rate_of(video)
+        self.packets, self.last = 0, Fraction(0)
+
+    def others(self, packets: Iterator[Packet]) -> Iterator[Packet]:
+        """Yield the packets that are not of the video."""
+        start = start_of(self.video) or 0
+        for packet in packets:
+            if packet.stream_index != self.video.index:
+                yield packet
+            elif packet.size and not packet.is_discard:
+                stamp = packet.dts if packet.pts is None else packet.pts
+                time = self.packets / self.rate if stamp is None else stamp * packet.time_base - start
+                self.packets, self.last = self.packets + 1, max(self.last, time)
+
+    def number(self) -> int:
+        """Return the number of frames at the rate of extraction."""
+        if self.reading.fps == "native":
+            return self.packets
+        most = Fraction(self.reading.max_gap)
+        return slot_of(min(self.last, self.packets * most) + min(1 / self.rate, most))
+
+
+class Clock:
+    """Where on the time line the next samples of a track are, in seconds."""
+
+    def __init__(self, begins: Fraction | None, reading: Reading) -> None:
+        self.begins = self.now = float(begins or 0)
+        self.stamps_count = reading.fps == "25"
+        self.most = max(reading.max_gap, NOTED_GAP)
+        self.rate = SAMPLE_RATE
+        self.heard, self.silent, self.late, self.late_in_a_row = 0, 0.0, 0.0, 0.0
+
+    def silence_before(self, frame: Any) -> float | None:
+        """Return how much silence there is before a frame of samples; None if the frame has no place.
+
+        Raises:
+            InputError: when its time stamp is too far off.
+        """
+        if frame.sample_rate not in RATES:
+            return None
+        time = None if frame.pts is None else float(frame.pts * frame.time_base)
+        if not self.heard:
+            self.rate = frame.sample_rate
+            self.begins = self.now = self.begins if time is None else time
+        self.heard += 1
+        seconds = frame.samples / frame.sample_rate
+        silence = time - self.now if time is not None and self.stamps_count else 0.0
+        if silence < -NOTED_GAP:
+            self.late, self.late_in_a_row = self.late + seconds, self.late_in_a_row + seconds
+            self.refuse(self.late_in_a_row, f"the time stamps of its sound go back from {self.now:.2f} to {time:.2f} s")
+            return None
+        self.late_in_a_row = 0.0
+        if silence <= NOTED_GAP:
+            silence = 0.0
+        self.refuse(silence, f"no sound between {self.now:.2f} and {time:.2f} s")
+        self.silent += silence
+        self.now += silence + seconds
+        if self.now - self.begins > LONGEST:
+            raise InputError(f"longer than {LONGEST // 3600} hours: cut it into parts")
+        return silence
+
+    def refuse(self, seconds: float, what: str) -> None:
+        if seconds > self.most:
+            raise InputError(f"{what}: expected {self.most:g} s of damage at most (reading.max_gap)")
+
+    def tell(self, seen: Seen) -> None:
+        """Add what was noted to the warnings."""
+        if self.silent:
+            seen.warn(f"{self.silent:.2f} s of its sound are missing: silence is taken for them")
+        if self.late:
+            seen.warn(f"{self.late:.2f} s of its sound are stamped earlier than what is before: they are left out")
+
+
+def on_time_line(frames: Iterator[Any], clock: Clock) -> Iterator[np.ndarray]:
+    """Yield the samples of frames as (c, n) float32 at 16 kHz, with silence in gaps; rate and layout may change."""
+    resampler, kind = None, None
+    for frame in frames:
+        silence = clock.silence_before(frame)
+        if silence is None:
+            continue
+        if kind != kind_of(frame):
+            yield from resampled(resampler, None)
+            kind = kind_of(frame)
             resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=SAMPLE_RATE)
-            begins = (start_of(audio) if frame.pts is None else frame.pts * frame.time_base) or Fraction(0)
-            position = begins
-        elif frame.sample_rate != rate:
-            continue  # damage: no stream changes its rate
-        if frame.pts is not None:
-            missing = frame.pts * frame.time_base - position
-            if missing > NOTED_GAP:
-                if missing > max(most, NOTED_GAP) or position > LONGEST:
-                    raise InputError(
-                        f"no sound between {float(position):.2f} and {float(position + missing):.2f} s: expected "
-                        f"{most:g} s without any at most (reading.max_gap)"
-                    )
-                parts.append(np.zeros((parts[-1].shape[0] if parts else 1, int(missing * SAMPLE_RATE)), np.float32))
-                position += missing
+        if silence:
+            yield np.zeros((1, int(silence * SAMPLE_RATE)), np.float32)
         frame.pts = None
-        parts += [part.to_ndarray() for part in resampler.resample(frame)]
-        position += Fraction(frame.samples, rate)
-    if resampler is None:
-        return np.zeros((1, 0), np.float32), SAMPLE_RATE
-    parts += [part.to_ndarray() for part in resampler.resample(None)]
-    channels = max(part.shape[0] for part in parts)
-    tracks = np.concatenate([part if len(part) == channels else np.repeat(part[:1], channels, 0) for part in parts], 1)
-    tracks = np.nan_to_num(tracks.astype(np.float32), posinf=0.0, neginf=0.0)
-    late = int((begins - start) * SAMPLE_RATE)
-    return (np.pad(tracks, ((0, 0), (late, 0))) if late > 0 else tracks[:, -late:]), rate
+        yield from resampled(resampler, frame)
+    yield from resampled(resampler, None)
+
+
+def kind_of(frame: Any) -> tuple[int, str, str]:
+    return frame.sample_rate, frame.layout.name, frame.format.name
+
+
+def resampled(resampler: av.AudioResampler | None, frame: Any) -> Iterator[np.ndarray]:
+    """Yield what comes out of a resampler for a frame; for None, what it still holds."""
+    if resampler is not None:
+        yield from (part.to_ndarray() for part in resampler.resample(frame))

@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Iterator
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, repeat
+from math import floor
 from typing import Any
 
 import av.error
@@ -10,26 +11,31 @@ import av.filter
 import numpy as np
 import torch
 import torch.nn.functional as F
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.reformatter import VideoReformatter
 
 from pamfn.config.extract_schema import Reading
 from pamfn.errors import InputError
-from pamfn.extraction.container import LONGEST, MOST_PIXELS, Seen, pixel_aspect, rate_of, start_of
+from pamfn.extraction.container import LONGEST, MOST_PIXELS, Seen, packets, pixel_aspect, rate_of, start_of
 from pamfn.extraction.extractor import FPS
+
+MOST_ASPECT = 20
+"""A frame's long side in short sides: resized to a short side, it would be very long."""
 
 NOTED_GAP = 0.5
 """Seconds without a frame that are worth a warning."""
 
 
-def decoded(container: Any, stream: Any) -> Iterator[Any]:
+def decoded(container: InputContainer, stream: Stream) -> Iterator[Any]:
     """Yield the frames of a stream, packet by packet: what is damaged is left out, and the rest goes on."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.error.FFmpegError:
-            packet = None  # the container cannot be read any further
-        if packet is None:
-            break
+    return frames_of(packets(container, stream), stream)
+
+
+def frames_of(packets: Iterator[Packet], stream: Any) -> Iterator[Any]:
+    """Yield the frames that packets of a stream decode to."""
+    for packet in packets:
         try:
             yield from packet.decode()
         except av.error.FFmpegError:
@@ -72,70 +78,125 @@ def timed(frames: Iterator[Any], stream: Any) -> Iterator[tuple[Fraction, Any]]:
         yield time, frame
 
 
-def shown(container: Any, stream: Any, reading: Reading, seen: Seen) -> Iterator[Any]:
+def shown(container: InputContainer, stream: Stream, reading: Reading, seen: Seen) -> Iterator[Any]:
     """Yield the frame that is shown at k / 25 s for every k, or every decoded frame; repeats are the same object.
 
     A frame at time t goes to slot floor(25 t + 1/2), and slot k shows the last one that is not later: what FFmpeg's
     filter fps=25 does. What was seen is counted.
 
     Raises:
-        InputError: when no frame can be decoded, or a gap is longer than reading.max_gap.
+        InputError: when no frame can be decoded, or reading.max_gap is exceeded.
     """
-    frames = decoded(container, stream)
+    frames = noted(decoded(container, stream), reading, seen)
     if reading.deinterlace:
         frames = deinterlaced(frames, stream)
-    current, slot, last = None, 0, Fraction(0)
-    for time, frame in timed(frames, stream):
+    if reading.fps == "native":
+        for frame in frames:
+            seen.shown += 1
+            yield frame
+    else:
+        yield from in_slots(timed(frames, stream), rate_of(stream), reading, seen)
+    if not seen.decoded:
+        raise InputError("no frame of it can be decoded")
+
+
+def noted(frames: Iterator[Any], reading: Reading, seen: Seen) -> Iterator[Any]:
+    """Yield frames, count them, and note what is unusual about them; those that are too large are left out."""
+    size = None
+    for frame in frames:
         if frame.width * frame.height > MOST_PIXELS:
             continue
         seen.decoded += 1
-        if seen.decoded == 1:
-            seen.rotation = frame.rotation
+        if size is None:
+            size, seen.rotation = (frame.width, frame.height), frame.rotation
+        elif size != (frame.width, frame.height):
+            seen.warn("the size of its frames changes: all are resized to that of the first")
         if frame.interlaced_frame and not reading.deinterlace:
             seen.warn("interlaced: reading.deinterlace=true makes its fields one picture")
-        if reading.fps == "native":
-            seen.shown += 1
-            yield frame
+        yield frame
+
+
+def in_slots(frames: Iterator[tuple[Fraction, Any]], rate: Fraction, reading: Reading, seen: Seen) -> Iterator[Any]:
+    """Yield the frame of every slot, from frames with their times."""
+    gaps = Gaps(Fraction(reading.max_gap), rate)
+    current, slot, last = None, 0, Fraction(0)  # slot: that of the current frame, which is not yielded yet
+    for time, frame in frames:
+        if current is not None and time < last:
+            gaps.back(last, time)
+            seen.dropped += 1
             continue
-        if current is not None:
-            refuse_gap(last, time, reading.max_gap, seen)
-        here = int(FPS * time + Fraction(1, 2))
-        if time < last or here < slot:
-            seen.dropped += 1  # too late to be shown
-            continue
-        if current is not None:
-            if here == slot:
-                seen.dropped += 1
-            for _ in range(slot, here):
-                yield current
-            seen.repeated += max(here - slot - 1, 0)
-        elif here > 0:  # the first frame is shown from the start on
-            refuse_gap(Fraction(0), time, reading.max_gap, seen)
+        gaps.between(last, time)
+        here = max(slot_of(time), slot)
+        if current is None:
             seen.repeated += here
-            for _ in range(here):
-                yield frame
+            yield from repeat(frame, here)  # the first one is shown from the start on
+        else:
+            seen.dropped += here == slot
+            seen.repeated += max(here - slot - 1, 0)
+            yield from repeat(current, here - slot)
         current, slot, last = frame, here, time
-    if not seen.decoded:
-        raise InputError("no frame of it can be decoded")
-    if reading.fps == "native":
+    if current is None:
         return
-    end = max(int(FPS * (last + 1 / rate_of(stream)) + Fraction(1, 2)), slot + 1)
-    seen.repeated += end - slot - 1
-    seen.shown = end
-    for _ in range(slot, end):
-        yield current
+    seen.shown = max(slot_of(last + min(1 / rate, gaps.most)), slot + 1)
+    seen.repeated += seen.shown - slot - 1
+    gaps.tell(seen)
+    yield from repeat(current, seen.shown - slot)
 
 
-def refuse_gap(before: Fraction, after: Fraction, most: float, seen: Seen) -> None:
-    """Notes a time without frames; refuses one that is too long, or is none that a video can have."""
-    gap = float(after - before)
-    if gap > most or float(after) > LONGEST:
-        raise InputError(
-            f"no frame between {float(before):.2f} and {float(after):.2f} s: expected {most:g} s without one at most "
-            "(reading.max_gap)"
-        )
-    if gap > NOTED_GAP:
-        seen.warn(f"no frame between {float(before):.2f} and {float(after):.2f} s: the one before is repeated")
+def slot_of(time: Fraction) -> int:
+    return floor(FPS * time + Fraction(1, 2))
+
+
+class Gaps:
+    """Times without a frame: told of, and refused where one is longer than `most` seconds."""
+
+    def __init__(self, most: Fraction, rate: Fraction) -> None:
+        self.most, self.rate = most, rate
+        self.before, self.longest = 0.0, 0.0
+        self.count, self.seconds = 0, 0.0
+        self.late, self.late_in_a_row = 0, 0
+
+    def between(self, before: Fraction, after: Fraction) -> None:
+        """Take note of two times that follow one another.
+
+        Raises:
+            InputError: when they are too far apart, or too late for any video.
+        """
+        self.late_in_a_row = 0
+        if after - before > self.most:
+            raise InputError(
+                f"no frame between {float(before):.2f} and {float(after):.2f} s: expected {float(self.most):g} s "
+                "without one at most (reading.max_gap)"
+            )
+        if after > LONGEST:
+            raise InputError(f"longer than {LONGEST // 3600} hours: cut it into parts")
+        gap = float(after - before)
+        if gap > NOTED_GAP:
+            self.count, self.seconds = self.count + 1, self.seconds + gap
+            if gap > self.longest:
+                self.before, self.longest = float(before), gap
+
+    def back(self, last: Fraction, time: Fraction) -> None:
+        """Take note of a frame whose time is before that of the frame before it.
+
+        Raises:
+            InputError: when this goes on: the clock was set back, and the rest has no place on the time line.
+        """
+        self.late, self.late_in_a_row = self.late + 1, self.late_in_a_row + 1
+        if self.late_in_a_row > self.most * self.rate:
+            raise InputError(
+                f"its time stamps go back from {float(last):.2f} to {float(time):.2f} s and stay behind for more than "
+                f"{float(self.most):g} s (reading.max_gap): reading.fps=native takes all frames as they come"
+            )
+
+    def tell(self, seen: Seen) -> None:
+        """Add what was noted to the warnings."""
+        if self.count:
+            after = self.before + self.longest
+            rest = f"; {self.count - 1} shorter gaps, {self.seconds:.2f} s in all" if self.count > 1 else ""
+            seen.warn(f"no frame between {self.before:.2f} and {after:.2f} s: the one before is repeated{rest}")
+        if self.late:
+            seen.warn(f"{self.late} frames are stamped earlier than the frame before them: they are left out")
 
 
 class Resizer:
@@ -148,17 +209,24 @@ class Resizer:
         self.aspect = pixel_aspect(stream)
         self.short_sides = sorted(short_sides)
         self.sizes: dict[int, tuple[int, int]] = {}
+        self.to_rgb = VideoReformatter()  # one for all frames: each of their own would be set up anew
 
     def __call__(self, frame: Any) -> dict[int, np.ndarray]:
-        """Return {short side: (h, w, 3) uint8 RGB}."""
+        """Return {short side: (h, w, 3) uint8 RGB}.
+
+        Raises:
+            InputError: when the frame is too narrow.
+        """
         turns = round(frame.rotation / 90)
-        picture = np.rot90(frame.to_ndarray(format="rgb24"), turns)
+        picture = np.rot90(self.to_rgb.reformat(frame, format="rgb24").to_ndarray(), turns)
         if not self.sizes:
             height, width = picture.shape[:2]
-            aspect = float(1 / self.aspect if turns % 2 else self.aspect)
-            self.sizes = {short: target_size(height, width * aspect, short) for short in self.short_sides}
-        pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
-        return {short: resized(pixels, size) for short, size in self.sizes.items()}
+            width *= float(1 / self.aspect if turns % 2 else self.aspect)
+            if max(width / height, height / width) > MOST_ASPECT:
+                raise InputError(f"its frames are {width:.0f} x {height}: expected {MOST_ASPECT} times as wide at most")
+            self.sizes = {short: target_size(height, width, short) for short in self.short_sides}
+        pixels = torch.from_numpy(np.ascontiguousarray(picture)[None])
+        return {short: resized(pixels, size)[0] for short, size in self.sizes.items()}
 
 
 def target_size(height: float, width: float, short: int) -> tuple[int, int]:
@@ -169,6 +237,6 @@ def target_size(height: float, width: float, short: int) -> tuple[int, int]:
 
 
 def resized(pixels: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Resize (1, 3, h, w) uint8 to (h', w', 3)."""
-    small = F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
-    return small[0].permute(1, 2, 0).contiguous().numpy()
+    """Resize (b, h, w, 3) uint8 to (b, h', w', 3)."""
+    small = F.interpolate(pixels.permute(0, 3, 1, 2), size=size, mode="bilinear", antialias=True)  # stays channels-last
+    return small.permute(0, 2, 3, 1).contiguous().numpy()
