@@ -346,12 +346,7 @@ def parts(rounds: int, clips: int) -> Iterator[Row]:
         alone, together = median(used[1]), median(used[2])
         row.notes.append(
             f"start included; {alone:.1f} CPU s for one process, {together:.1f} for both, so that on two free cores "
-<<<<<<< HEAD
             f"they would be {2 * alone / together:.2f} times as fast"
-=======
-            f"they would be {2 * alone / together:.2f} times as fast; load {os.getloadavg()[0]:.1f} on "
-            f"{os.cpu_count()} cores"
->>>>>>> 52bb4d3e1cb1482cfee5396e9d72de15f0707a94
         )
         row.notes.append(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         yield row
