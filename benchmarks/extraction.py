@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
@@ -277,16 +277,18 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "I3D": (InflatedInception, (2, 32, 224, 224)),
     "AST padded": (AudioSpectrogramTransformer, (1024, 128)),
     "AST short": (AudioSpectrogramTransformer, (126, 128)),
-    "UNMT of 16 frames": (partial(UnmaskedTeacher, frames=16), (3, 16, 224, 224)),
+}
+UNMT: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "UNMT of 8 frames": (partial(UnmaskedTeacher, frames=8), (3, 8, 224, 224)),
+    "UNMT of 16 frames": (partial(UnmaskedTeacher, frames=16), (3, 16, 224, 224)),
 }
 """What builds each, and its input for one segment."""
 
 
-def networks(device: torch.device, pairs_of: int) -> Iterator[Row]:
-    """The paper's networks at full size with random weights, one segment, against explicit attention."""
+def networks(chosen: Mapping[str, Any], device: torch.device, pairs_of: int) -> Iterator[Row]:
+    """Networks at full size with random weights, one segment, against explicit attention."""
     took: dict[str, float] = {}
-    for name, (build, shape) in NETWORKS.items():
+    for name, (build, shape) in chosen.items():
         ours = build().eval().to(device)
         plain = explicit(ours)
         x = torch.randn(1, *shape, device=device)
@@ -344,9 +346,9 @@ def parts(rounds: int, clips: int) -> Iterator[Row]:
         alone, together = median(used[1]), median(used[2])
         row.notes.append(
             f"start included; {alone:.1f} CPU s for one process, {together:.1f} for both, so that on two free cores "
-            f"they would be {2 * alone / together:.2f} times as fast; load {os.getloadavg()[0]:.1f} on "
-            f"{os.cpu_count()} cores"
+            f"they would be {2 * alone / together:.2f} times as fast"
         )
+        row.notes.append(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         yield row
 
 

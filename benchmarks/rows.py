@@ -135,8 +135,13 @@ def flows(choice: Choice) -> Iterator[Row]:
 
 
 def networks(choice: Choice) -> Iterator[Row]:
-    """The networks that features come from."""
-    yield from extraction.networks(choice.device, choice.repeats(3))
+    """The paper's networks that features come from."""
+    yield from extraction.networks(extraction.NETWORKS, choice.device, choice.repeats(3))
+
+
+def unmt(choice: Choice) -> Iterator[Row]:
+    """The largest network."""
+    yield from extraction.networks(extraction.UNMT, choice.device, choice.repeats(1))
 
 
 def parts(choice: Choice) -> Iterator[Row]:
@@ -153,5 +158,6 @@ GROUPS: dict[str, Callable[[Choice], Iterator[Row]]] = {
     **{"step": steps, "stage1": stage1, "test": tests, "epoch": epochs},
     **{"decisions": decisions, "latency": latency, "startup": startup, "data": opening, "memory": memory},
     **{"extraction-reading": reading, "extraction-streams": streams, "extraction-flow": flows},
-    **{"extraction-networks": networks, "extraction-parts": parts, "extraction-memory": long_video},
+    **{"extraction-networks": networks, "extraction-unmt": unmt},
+    **{"extraction-parts": parts, "extraction-memory": long_video},
 }
