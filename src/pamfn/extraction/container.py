@@ -1,5 +1,6 @@
 """Video files: opened, their streams chosen, and what is seen of them, with every warning."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -184,12 +185,13 @@ def pixel_aspect(video: Any) -> Fraction:
 
 def announced_seconds(container: InputContainer, video: Stream) -> float | None:
     """Return the duration that the headers announce, None if they say nothing sensible."""
+    tag = re.fullmatch(r"(\d{1,5}):(\d\d?):(\d\d?\.?\d{0,9})", video.metadata.get("DURATION", ""))  # Matroska's, for one stream
     if video.duration and video.time_base:
         seconds = float(video.duration * video.time_base)
-    elif container.duration:
-        seconds = container.duration / av.time_base
+    elif tag:
+        seconds = 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
     else:
-        return None
+        seconds = (container.duration or 0) / av.time_base
     return round(seconds, 3) if 0 < seconds <= LONGEST else None
 
 

@@ -193,7 +193,7 @@ class Gaps:
         """Add what was noted to the warnings."""
         if self.count:
             after = self.before + self.longest
-            rest = f"; {self.count - 1} shorter gaps, {self.seconds:.2f} s in all" if self.count > 1 else ""
+            rest = f"; {self.count - 1} other gaps, {self.seconds:.2f} s in all" if self.count > 1 else ""
             seen.warn(f"no frame between {self.before:.2f} and {after:.2f} s: the one before is repeated{rest}")
         if self.late:
             seen.warn(f"{self.late} frames are stamped earlier than the frame before them: they are left out")
