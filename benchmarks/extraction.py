@@ -6,6 +6,7 @@ The video is friday.mp4 (640 x 480, 30 frames a second, 6 s) of the shared data,
 
 import copy
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -283,10 +284,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 def networks(device: torch.device, pairs_of: int) -> Iterator[Row]:
-    """The paper's networks at full size with random weights, one segment, against explicit attention.
-
-    Last, what share reading has in the time of the three networks of the paper.
-    """
+    """The paper's networks at full size with random weights, one segment, against explicit attention."""
     took: dict[str, float] = {}
     for name, (build, shape) in NETWORKS.items():
         ours = build().eval().to(device)
@@ -298,7 +296,7 @@ def networks(device: torch.device, pairs_of: int) -> Iterator[Row]:
             row = compare(f"{name}, a segment: {how}, {said(*modes)}", *calls, pairs_of, modes=modes)
             took[f"{name} {modes[1].precision}"] = median(row.ours)
             row.notes.append(fisv(f"here {modes[1].precision}", median(row.ours)))
-            if name == "AST padded" and modes == pairs(device)[-1]:
+            if name == "AST short" and modes == pairs(device)[-1]:  # the last of the paper's
                 row.notes += list(reading_beside(took, {mode.precision for both in pairs(device) for mode in both}))
             yield row
         del ours, plain
@@ -340,20 +338,26 @@ def parts(rounds: int, clips: int) -> Iterator[Row]:
                 names = (f"{clip.stem}_{i}" for i in count())
                 shutil.copy(clip, videos / f"{next(name for name in names if part_of(name, 2) == part)}.mp4")
         row = Row(f"default streams of {clips} rendered clips: one process, here two", unit="s by the clock")
-        one, two = (partial(extracted, videos, processes) for processes in (1, 2))
+        used: dict[int, list[float]] = {1: [], 2: []}
+        one, two = (partial(extracted, videos, processes, used[processes]) for processes in (1, 2))
         take_turns(row, rounds, one, two)
-        row.notes.append(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; start included")
+        alone, together = median(used[1]), median(used[2])
+        row.notes.append(
+            f"start included; {alone:.1f} CPU s for one process, {together:.1f} for both, so that on two free cores "
+            f"they would be {2 * alone / together:.2f} times as fast; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+        )
         yield row
 
 
-def extracted(videos: Path, processes: int) -> float:
-    """Wall seconds until so many processes have extracted a folder together."""
+def extracted(videos: Path, processes: int, used: list[float]) -> float:
+    """Wall seconds until so many processes have extracted a folder together; their CPU seconds are added to `used`."""
     with tempfile.TemporaryDirectory() as out:
-        began = time.perf_counter()
+        began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         commands = [[*extraction(videos, Path(out)), f"part={part}", f"parts={processes}"] for part in range(processes)]
         running = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
         codes = [process.wait() for process in running]
-        took = time.perf_counter() - began
+        took, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+        used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         found = len(list(Path(out).rglob("*.safetensors")))
     if any(codes) or found != 3 * len(list(videos.iterdir())):
         raise RuntimeError(f"exit statuses {codes}, {found} files of features")

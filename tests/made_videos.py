@@ -8,15 +8,41 @@ from typing import Any
 import av
 import numpy as np
 
-from pamfn.config.extract_schema import Reading
+from pamfn.config.extract_schema import ExtractConfig, Reading, Weights
 
 SIZE = (96, 64)
+BRIGHTNESS = {"_target_": "odd_extractors.Brightness"}
 
 
 def reading(**changed: Any) -> Reading:
     """How videos are read by default."""
     plain = {"fps": "25", "video_stream": None, "audio_stream": None, "deinterlace": False}
     return Reading(**{**plain, "missing_audio": "silence", "short": "repeat", "max_gap": 2.0, **changed})
+
+
+def config(videos: Any, out: Path, **changed: Any) -> ExtractConfig:
+    """An extraction of these videos by a small extractor of the tests' own."""
+    nothing = dict.fromkeys(("render", "pack", "dataset", "streams"))
+    plain: dict[str, Any] = {
+        **nothing,
+        "videos": str(videos) if isinstance(videos, Path) else videos,
+        "out": str(out),
+        "extractor": {"rgb": BRIGHTNESS},
+        "preset": "sound",
+        "reading": reading(),
+        "weights": Weights(vst=None, i3d=None, ast=None, unmt=None, blazepose=None),
+        "device": "cpu",
+        "precision": "32",
+        "batch": 2,
+        "threads": 1,
+        "part": 0,
+        "parts": 1,
+        "time_limit": 60.0,
+        "clips": [0, 0, 0],
+        "dry": False,
+        "data_dir": "data",
+    }
+    return ExtractConfig(**{**plain, **changed})
 
 
 def picture(number: int, size: tuple[int, int] = SIZE) -> np.ndarray:

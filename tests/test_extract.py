@@ -39,6 +39,7 @@ def test_a_folder_of_videos_becomes_the_stores_of_a_data_set(videos: Path, tmp_p
     assert "  audio: {extractor: MFCC, width: 236}" in packed.stdout
 
 
+@pytest.mark.slow
 def test_parts_of_a_sweep_do_all_videos_and_a_failure_makes_it_fail(videos: Path, tmp_path: Path):
     (tmp_path / "v").mkdir()
     for file in videos.iterdir():

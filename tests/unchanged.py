@@ -32,6 +32,7 @@ OF_UIPRMD = ("decoders", "fusion_stages", "fusion_strategies", "fusionnets", "mi
 TABLES: dict[str, tuple[str, ...]] = {
     **{f"uiprmd/{name}": (name, *UIPRMD) for name in (*OF_UIPRMD, "number_of_fusionnets", "readings")},
     "uiprmd/multimodal_methods": ("multimodal_methods", "+experiment=uiprmd", "trainer.precision=bf16-mixed"),
+    "rendered/synchrony": ("synchrony",),
     "highlights/table9": ("highlight_detection",),
     "highlights/synthetic": ("highlight_detection", *CLIPS),
     "fisv/modalities_paper": ("modalities", *FISV),

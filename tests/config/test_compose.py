@@ -21,7 +21,7 @@ from pamfn.runs.lookup import ARCHIVE, every_run, locate
 GROUPS = {
     *("ablation", "data", "experiment", "features", "logger", "model", "protocol", "recipe", "trainer"),
     "recipe/baseline",
-    *("extractor", "extractor/rgb", "extractor/flow", "extractor/audio"),
+    *("extractor", "extractor/rgb", "extractor/flow", "extractor/audio", "extractor/pose"),
 }
 OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.parent.name != "extractor")
 METHODS = sorted(path.stem for path in (CONF / "recipe" / "baseline").glob("*.yaml"))

@@ -25,7 +25,8 @@ def settings_of(*words: str) -> ExtractConfig:
 @pytest.mark.parametrize("preset", ["sound", "authors"])
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_its_extractors_say_what_they_are(option: str, preset: str):
-    settings = settings_of(option, f"preset={preset}")
+    added = f"+{option}" if option.startswith("extractor/pose") else option
+    settings = settings_of(added, f"preset={preset}")
     assert settings.reading.fps == {"sound": "25", "authors": "native"}[preset]
     for node in settings.extractor.values():
         extractor: Any = build({key: value for key, value in node.items() if key != "weights"})

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from made_videos import reading, write_video
-from pamfn.config.extract_schema import ExtractConfig, Weights
+from made_videos import BRIGHTNESS, config, reading, write_video
+from pamfn.config.extract_schema import ExtractConfig
 from pamfn.errors import InputError, WriteError
 from pamfn.extraction import job, worker
 from pamfn.extraction.job import extract, find_videos, forecast, part_of, setup_of
@@ -23,31 +23,6 @@ from pamfn.extraction.store import FeatureFolder, read_settings
 from pamfn.extraction.worker import Tasks
 
 TESTS = Path(__file__).parents[1]
-BRIGHTNESS = {"_target_": "odd_extractors.Brightness"}
-
-
-def config(videos: Any, out: Path, **changed: Any) -> ExtractConfig:
-    nothing = dict.fromkeys(("render", "pack", "dataset", "streams"))
-    plain: dict[str, Any] = {
-        **nothing,
-        "videos": str(videos) if isinstance(videos, Path) else videos,
-        "out": str(out),
-        "extractor": {"rgb": BRIGHTNESS},
-        "preset": "sound",
-        "reading": reading(),
-        "weights": Weights(vst=None, i3d=None, ast=None, unmt=None),
-        "device": "cpu",
-        "precision": "32",
-        "batch": 2,
-        "threads": 1,
-        "part": 0,
-        "parts": 1,
-        "time_limit": 60.0,
-        "clips": [0, 0, 0],
-        "dry": False,
-        "data_dir": "data",
-    }
-    return ExtractConfig(**{**plain, **changed})
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,7 @@ class Weights(Strict):
     i3d: str | None
     ast: str | None
     unmt: str | None
+    blazepose: str | None
 
 
 class ExtractConfig(Strict):

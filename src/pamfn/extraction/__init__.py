@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pamfn.extraction.descriptors import HOG, Motion, Music
+    from pamfn.extraction.efficientnet import EfficientNet
+    from pamfn.extraction.pose import BlazePose
     from pamfn.extraction.pretrained import AST, I3D, UNMT, VideoSwin
 
-__all__ = ["AST", "HOG", "I3D", "UNMT", "Motion", "Music", "VideoSwin"]
+__all__ = ["AST", "HOG", "I3D", "UNMT", "BlazePose", "EfficientNet", "Motion", "Music", "VideoSwin"]
 
 PLACES = {
     "AST": "pretrained",
+    "BlazePose": "pose",
+    "EfficientNet": "efficientnet",
     "HOG": "descriptors",
     "I3D": "pretrained",
     "Motion": "descriptors",

@@ -89,7 +89,10 @@ class FeatureFolder:
         return [key for key in self.streams if key not in seen["left_out"] and not self.has(video, key)]
 
     def is_other(self, video: str, path: Path, source: Mapping[str, Any]) -> bool:
-        status = regular(path).stat()
+        try:
+            status = regular(path).stat()
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}.") from None
         if status.st_size != source.get("bytes"):
             return True
         return status.st_mtime > self.file(video, "json").stat().st_mtime and source_of(path) != source

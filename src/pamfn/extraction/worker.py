@@ -83,8 +83,8 @@ class Worker:
             InputError: whatever kept the task from being done; a WriteError or an error in the settings ends all.
         """
         connection = self.started()
-        connection.send((task, words))
         try:
+            connection.send((task, words))
             while connection.poll(self.limit + (START_SECONDS if task == "load" else 0)):
                 kind, value = connection.recv()
                 if kind == "progress":
@@ -93,8 +93,8 @@ class Worker:
                     return value
                 else:
                     raise value
-        except EOFError:
-            code = self.kill()
+        except (EOFError, ConnectionError):
+            code = self.kill(wait=5)
             how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
             raise InputError(
                 f"the process that read it ended ({how}): the file is damaged, or memory ran out"
@@ -118,11 +118,11 @@ class Worker:
         assert self.connection is not None
         return self.connection
 
-    def kill(self) -> int:
-        """End the process, and return its exit status: that of its own end if it ended before."""
+    def kill(self, wait: float = 0) -> int:
+        """End the process, after seconds in which it may end by itself, and return its exit status."""
         code = 0
         if self.process is not None and self.connection is not None:
-            self.process.join(0.5 if self.connection.closed else 0)
+            self.process.join(wait)
             self.process.kill()
             self.process.join()
             code = self.process.exitcode or 0

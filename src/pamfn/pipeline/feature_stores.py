@@ -36,7 +36,7 @@ def pack(folder: Path, dataset: str, data_dir: Path, say: Callable[[str], None])
         if lacking:
             raise InputError(
                 f"{folder}: {len(lacking)} of {len(videos)} videos have no {key} features, e.g. {lacking[0]}. "
-                "Extract them, or remove the stream from another copy of the folder."
+                "Extract them too, or extract the streams that all videos have into another folder."
             )
         arrays = {video: load_file(features.features_file(video, key))["features"] for video in videos}
         source = folder / f"*.{key}.safetensors"
