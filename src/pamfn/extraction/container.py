@@ -34,6 +34,9 @@ OPTIONS = {"max_pixels": str(MOST_PIXELS), "protocol_whitelist": "file"}
 LISTS = {"concat", "dash", "hls"}
 """Formats that only name other files."""
 
+DURATION = re.compile(r"(\d{1,5}):(\d\d?):(\d\d?\.?\d{0,9})")
+"""How Matroska announces when a stream ends."""
+
 HDR = {16: "PQ", 18: "HLG"}
 """Transfer functions, by their number in H.273, that would have to be tone-mapped."""
 
@@ -141,7 +144,7 @@ def chosen_streams(container: InputContainer, reading: Reading, seen: Seen) -> t
     """Return the video stream and the audio stream or None; what their headers say goes to `seen`.
 
     Raises:
-        InputError: when there is no video, or no sound where that is an error, or frames are too large.
+        InputError: when there is no video, or no sound where that is an error.
     """
     video = choose(container, "video", reading.video_stream)
     if video is None:
@@ -150,8 +153,6 @@ def chosen_streams(container: InputContainer, reading: Reading, seen: Seen) -> t
     context: Any = video.codec_context
     if context is None:
         raise InputError("its video is of a codec that FFmpeg does not know")
-    if context.width * context.height > MOST_PIXELS:
-        raise InputError(f"its frames are {context.width} x {context.height}: expected {MOST_PIXELS} pixels at most")
     context.options = OPTIONS
     context.thread_count = 1  # with more, what is made of damage depends on the machine
     seen.video_stream, seen.codec, seen.pixel_format = video.index, context.name, context.pix_fmt or ""
@@ -185,7 +186,7 @@ def pixel_aspect(video: Any) -> Fraction:
 
 def announced_seconds(container: InputContainer, video: Stream) -> float | None:
     """Return the duration that the headers announce, None if they say nothing sensible."""
-    tag = re.fullmatch(r"(\d{1,5}):(\d\d?):(\d\d?\.?\d{0,9})", video.metadata.get("DURATION", ""))  # Matroska's, for one stream
+    tag = DURATION.fullmatch(video.metadata.get("DURATION", ""))
     if video.duration and video.time_base:
         seconds = float(video.duration * video.time_base)
     elif tag:

@@ -97,15 +97,13 @@ def shown(container: InputContainer, stream: Stream, reading: Reading, seen: See
     else:
         yield from in_slots(timed(frames, stream), rate_of(stream), reading, seen)
     if not seen.decoded:
-        raise InputError("no frame of it can be decoded")
+        raise InputError(f"no frame of it can be decoded (none of more than {MOST_PIXELS} pixels is)")
 
 
 def noted(frames: Iterator[Any], reading: Reading, seen: Seen) -> Iterator[Any]:
-    """Yield frames, count them, and note what is unusual about them; those that are too large are left out."""
+    """Yield frames, count them, and note what is unusual about them."""
     size = None
     for frame in frames:
-        if frame.width * frame.height > MOST_PIXELS:
-            continue
         seen.decoded += 1
         if size is None:
             size, seen.rotation = (frame.width, frame.height), frame.rotation
