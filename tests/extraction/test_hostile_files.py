@@ -16,6 +16,9 @@ FORESEEN = (
     "has no",
     "its video is",
     "its frames are",
+    "its time stamps",
+    "the time stamps of its sound",
+    "longer than",
     "no progress",
     "memory",
 )

@@ -1,5 +1,6 @@
 """Video files: opened, their streams chosen, and what is seen of them, with every warning."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -32,6 +33,9 @@ OPTIONS = {"max_pixels": str(MOST_PIXELS), "protocol_whitelist": "file"}
 
 LISTS = {"concat", "dash", "hls"}
 """Formats that only name other files."""
+
+DURATION = re.compile(r"(\d{1,5}):(\d\d?):(\d\d?\.?\d{0,9})")
+"""How Matroska announces when a stream ends."""
 
 HDR = {16: "PQ", 18: "HLG"}
 """Transfer functions, by their number in H.273, that would have to be tone-mapped."""
@@ -140,7 +144,7 @@ def chosen_streams(container: InputContainer, reading: Reading, seen: Seen) -> t
     """Return the video stream and the audio stream or None; what their headers say goes to `seen`.
 
     Raises:
-        InputError: when there is no video, or no sound where that is an error, or frames are too large.
+        InputError: when there is no video, or no sound where that is an error.
     """
     video = choose(container, "video", reading.video_stream)
     if video is None:
@@ -149,8 +153,6 @@ def chosen_streams(container: InputContainer, reading: Reading, seen: Seen) -> t
     context: Any = video.codec_context
     if context is None:
         raise InputError("its video is of a codec that FFmpeg does not know")
-    if context.width * context.height > MOST_PIXELS:
-        raise InputError(f"its frames are {context.width} x {context.height}: expected {MOST_PIXELS} pixels at most")
     context.options = OPTIONS
     context.thread_count = 1  # with more, what is made of damage depends on the machine
     seen.video_stream, seen.codec, seen.pixel_format = video.index, context.name, context.pix_fmt or ""
@@ -184,12 +186,13 @@ def pixel_aspect(video: Any) -> Fraction:
 
 def announced_seconds(container: InputContainer, video: Stream) -> float | None:
     """Return the duration that the headers announce, None if they say nothing sensible."""
+    tag = DURATION.fullmatch(video.metadata.get("DURATION", ""))
     if video.duration and video.time_base:
         seconds = float(video.duration * video.time_base)
-    elif container.duration:
-        seconds = container.duration / av.time_base
+    elif tag:
+        seconds = 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
     else:
-        return None
+        seconds = (container.duration or 0) / av.time_base
     return round(seconds, 3) if 0 < seconds <= LONGEST else None
 
 

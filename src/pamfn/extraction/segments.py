@@ -81,15 +81,12 @@ class Video:
     def check_end(self, sound: dict[str, Sound]) -> None:
         """Notes what is missing at the end, of frames or sound."""
         seen, seconds = self.seen, self.seen.shown / FPS
-        if self.reading.fps == "25" and seen.duration is not None and seen.duration - seconds > NOTED_CUT:
+        track = next((track.whole for track in sound.values()), None) if seen.audio_stream is not None else None
+        heard = 0.0 if track is None else len(track) / SAMPLE_RATE
+        if self.reading.fps == "25" and (seen.duration or 0.0) - max(seconds, heard) > NOTED_CUT:
             seen.warn(f"cut off: the last frame ends at {seconds:.2f} s, and {seen.duration:.2f} s were announced")
-        for track in sound.values():
-            if seen.audio_stream is None:
-                return
-            heard = len(track.whole) / SAMPLE_RATE
-            if abs(heard - seconds) > NOTED_GAP:
-                what = "silence is taken for the rest" if heard < seconds else "the rest is dropped"
-                seen.warn(f"{heard:.2f} s of sound for {seconds:.2f} s of frames: {what}")
-            if not np.abs(track.whole).max(initial=0.0) > SILENT:
-                seen.warn("its sound is silence")
-            return
+        if track is not None and abs(heard - seconds) > NOTED_GAP:
+            what = "silence is taken for the rest" if heard < seconds else "the rest is dropped"
+            seen.warn(f"{heard:.2f} s of sound for {seconds:.2f} s of frames: {what}")
+        if track is not None and not np.abs(track).max(initial=0.0) > SILENT:
+            seen.warn("its sound is silence")

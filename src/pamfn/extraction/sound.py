@@ -114,15 +114,15 @@ class Clock:
             self.begins = self.now = self.begins if time is None else time
         self.heard += 1
         seconds = frame.samples / frame.sample_rate
-        silence = time - self.now if time is not None and self.stamps_count else 0.0
-        if silence < -NOTED_GAP:
+        if time is None or not self.stamps_count:
+            time = self.now
+        if time < self.now - NOTED_GAP:
             self.late, self.late_in_a_row = self.late + seconds, self.late_in_a_row + seconds
             self.refuse(self.late_in_a_row, f"the time stamps of its sound go back from {self.now:.2f} to {time:.2f} s")
             return None
         self.late_in_a_row = 0.0
-        if silence <= NOTED_GAP:
-            silence = 0.0
-        self.refuse(silence, f"no sound between {self.now:.2f} and {time:.2f} s")
+        self.refuse(time - self.now, f"no sound between {self.now:.2f} and {time:.2f} s")
+        silence = time - self.now if time > self.now + NOTED_GAP else 0.0
         self.silent += silence
         self.now += silence + seconds
         if self.now - self.begins > LONGEST:

@@ -97,15 +97,13 @@ def shown(container: InputContainer, stream: Stream, reading: Reading, seen: See
     else:
         yield from in_slots(timed(frames, stream), rate_of(stream), reading, seen)
     if not seen.decoded:
-        raise InputError("no frame of it can be decoded")
+        raise InputError(f"no frame of it can be decoded (none of more than {MOST_PIXELS} pixels is)")
 
 
 def noted(frames: Iterator[Any], reading: Reading, seen: Seen) -> Iterator[Any]:
-    """Yield frames, count them, and note what is unusual about them; those that are too large are left out."""
+    """Yield frames, count them, and note what is unusual about them."""
     size = None
     for frame in frames:
-        if frame.width * frame.height > MOST_PIXELS:
-            continue
         seen.decoded += 1
         if size is None:
             size, seen.rotation = (frame.width, frame.height), frame.rotation
@@ -193,7 +191,7 @@ class Gaps:
         """Add what was noted to the warnings."""
         if self.count:
             after = self.before + self.longest
-            rest = f"; {self.count - 1} shorter gaps, {self.seconds:.2f} s in all" if self.count > 1 else ""
+            rest = f"; {self.count - 1} other gaps, {self.seconds:.2f} s in all" if self.count > 1 else ""
             seen.warn(f"no frame between {self.before:.2f} and {after:.2f} s: the one before is repeated{rest}")
         if self.late:
             seen.warn(f"{self.late} frames are stamped earlier than the frame before them: they are left out")
