@@ -98,7 +98,7 @@ def test_a_jump_by_hours_is_refused_before_anything_is_repeated():
 
 
 def test_the_last_frame_is_not_repeated_for_longer_than_a_gap_may_last():
-    frames = in_slots((((Fraction(0), "frame"),)), Fraction(1, 1000), reading(max_gap=2.0), Seen())
+    frames = in_slots(iter([(Fraction(0), "frame")]), Fraction(1, 1000), reading(max_gap=2.0), Seen())
     assert len(list(frames)) == 50
 
 
