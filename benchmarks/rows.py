@@ -146,7 +146,7 @@ def unmt(choice: Choice) -> Iterator[Row]:
 
 def parts(choice: Choice) -> Iterator[Row]:
     """Extraction by several processes."""
-    yield from extraction.parts(choice.repeats(3), clips=2 if choice.quick else 8)
+    yield from extraction.parts(choice.repeats(3), clips=2 if choice.quick else 24)
 
 
 def long_video(choice: Choice) -> Iterator[Row]:
