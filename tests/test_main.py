@@ -74,9 +74,9 @@ def test_a_network_is_trained_once_and_loaded(tmp_path):
     written = (folder / "result.json").stat().st_mtime_ns
     assert pamfn.fit(*words) == folder
     assert (folder / "result.json").stat().st_mtime_ns == written
-    network = pamfn.load(folder)
+    network = pamfn.load(folder).network
     assert not network.training
-    last = pamfn.load(str(folder), weights="last")
+    last = pamfn.load(str(folder), weights="last").network
     features, lengths = torch.randn(2, 12, 48), torch.tensor([12, 9])
     assert network(features, lengths).score.shape == (2,)
     assert {name: value.shape for name, value in network.state_dict().items()} == {

@@ -13,10 +13,11 @@ TYPE_CHECKING = False  # as type checkers know it, without importing typing
 if TYPE_CHECKING:
     from pamfn.models import PAMFN, ModalityBranch
     from pamfn.pipeline.job import fit
-    from pamfn.pipeline.reload import load
+    from pamfn.pipeline.model import load
     from pamfn.reporting.build import table
+    from pamfn.reporting.predictions import predict
 
-__all__ = ["PAMFN", "ModalityBranch", "__version__", "fit", "load", "table"]
+__all__ = ["PAMFN", "ModalityBranch", "__version__", "fit", "load", "predict", "table"]
 
 __version__ = "0.1.0"
 
@@ -24,7 +25,8 @@ PLACES = {
     "PAMFN": "models",
     "ModalityBranch": "models",
     "fit": "pipeline.job",
-    "load": "pipeline.reload",
+    "load": "pipeline.model",
+    "predict": "reporting.predictions",
     "table": "reporting.build",
 }
 

@@ -27,7 +27,7 @@ from pamfn.models import PAMFN, LateFusion, ModalityBranch
 from pamfn.models.baselines import UMT, JointVA, MiniNet
 from pamfn.models.network import BagNetwork, Network, ScoreOutput
 from pamfn.pipeline.build import data_module
-from pamfn.pipeline.clip_scores import predict
+from pamfn.pipeline.clip_scores import score_clips
 from pamfn.pipeline.reload import load_network
 from pamfn.pipeline.rescore import rescored
 from pamfn.pipeline.two_stage import find_or_train, run_job
@@ -496,4 +496,4 @@ def test_predict_evaluate_and_the_table_read_a_highlight_run(tmp_path: Path, run
     assert by_steps.cells["Random order", "Dog"].mean == pytest.approx(float(expected))
     run.file("selected.safetensors").unlink()  # as archived
     with pytest.raises(InputError, match="has no weights"):
-        predict(run.path, [], "test", "selected", None, None)
+        score_clips(run.path, [], "test", "selected", None, None)

@@ -21,7 +21,7 @@ from pamfn.data.synthetic import write_synthetic
 from pamfn.errors import DivergedError, InputError
 from pamfn.files import TEMPORARY
 from pamfn.pipeline import fit
-from pamfn.pipeline.clip_scores import predict
+from pamfn.pipeline.clip_scores import score_clips
 from pamfn.pipeline.onnx_export import export
 from pamfn.pipeline.reload import configuration, load_network
 from pamfn.pipeline.rescore import evaluate
@@ -33,7 +33,7 @@ from pamfn.training import tasks
 
 OPENERS: dict[str, Callable[[Path], Any]] = {
     "evaluate": lambda run: evaluate(run, "test", "selected", None, None, None),
-    "predict": lambda run: predict(run, [], "test", "selected", None, None),
+    "predict": lambda run: score_clips(run, [], "test", "selected", None, None),
     "figures": lambda run: draw_runs([run], run / "figures", split="train"),
     "export": lambda run: export(run, "selected", None, None),
 }

@@ -60,6 +60,7 @@ class VideoDataModule(L.LightningDataModule, ABC):
         self.candidates: dict[str, float] = {}  # points of the videos to draw held-out ones from, if not all of train
         self.evaluated: list[str] = []  # splits that are scored after every epoch
         self.checksums: dict[str, str] = {}
+        self.extraction: dict[str, dict[str, Any] | None] = {}  # how each modality's features were made, if known
         self.left_out: dict[str, Any] = {}  # what of the data set is not used, ready for JSON
 
     @abstractmethod
@@ -125,6 +126,7 @@ class VideoDataModule(L.LightningDataModule, ABC):
             problems += problems_of(stream, modality=modality, width=int(spec["width"]), videos=checked)
             streams[modality] = stream
             self.checksums[feature_name(*name)] = stream.checksum
+            self.extraction[modality] = stream.extraction
         return streams
 
     def check_lengths(self, lengths: Mapping[str, Sequence[int]], names: str, problems: list[str]) -> dict[str, int]:

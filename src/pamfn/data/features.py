@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -35,11 +36,13 @@ class FeatureSet:
     arrays: {video: (t, c)} float16 or float32, read-only
     checksum: that of the source, also when `path` is the store made of it
     path: the file or folder they were read from
+    extraction: how `pamfn.extract` made them (reading, extractor, weights); None where that is not recorded
     """
 
     arrays: dict[str, np.ndarray]
     checksum: str
     path: Path
+    extraction: dict[str, Any] | None = None
 
 
 def feature_name(dataset: str, modality: str, extractor: str) -> str:
@@ -200,6 +203,8 @@ def write_store(features: FeatureSet, path: Path, *, extractor: str) -> None:
         "source_size": str(source_size(features.path)),
         "source_checksum": features.checksum,
     }
+    if features.extraction is not None:
+        metadata["extraction"] = json.dumps(features.extraction, sort_keys=True)
     metadata["checksum"] = _payload_checksum(metadata, tensors["offsets"], tensors["features"])
     with whole(path) as temporary:
         temporary.write_bytes(save(tensors, metadata))
@@ -218,11 +223,14 @@ def _read_store(path: Path) -> FeatureSet:
             raise ValueError("its videos do not follow one another")
         bounds = zip(names, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
         arrays = {video: packed[start:end] for video, start, end in bounds}
+        extraction = json.loads(metadata.get("extraction", "null"))
+        if not isinstance(extraction, dict | None):
+            raise ValueError("how it was extracted is no list of settings")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}.") from None
     except Exception as error:  # whoever can write a checksum can write anything
         raise InputError(f"{path} is damaged ({shown(str(error))}): run `{CONVERT}` again, or remove it.") from None
-    return FeatureSet(arrays, metadata["source_checksum"], path)
+    return FeatureSet(arrays, metadata["source_checksum"], path, extraction)
 
 
 def _mapped(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -50,7 +50,7 @@ def read_plain(source: Path, videos: Collection[str] | None = None) -> FeatureSe
                 problems.append(f"{source}: the video name '{shown(video)}' {problem}.")
                 continue
             try:
-                arrays[video] = segments_of(_read(file))
+                arrays[video] = segments_of(read_array(file))
             except InputError as error:
                 problems += error.problems
     if problems:
@@ -58,7 +58,7 @@ def read_plain(source: Path, videos: Collection[str] | None = None) -> FeatureSe
     return FeatureSet(arrays, source_checksum(source), source)
 
 
-def _read(path: Path) -> np.ndarray:
+def read_array(path: Path) -> np.ndarray:
     try:
         with regular(path).open("rb") as opened:
             file = Bounded(opened)

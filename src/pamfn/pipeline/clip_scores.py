@@ -15,7 +15,7 @@ from pamfn.pipeline.reload import configuration, quiet, refuse_no_split, scored,
 from pamfn.training.tasks import HighlightTask, task_of
 
 
-def predict(
+def score_clips(
     run: Path,
     videos: Sequence[str],
     split: str,
@@ -29,11 +29,6 @@ def predict(
     Raises:
         InputError: when the run is not a finished one of highlights, or a video is not in its split.
     """
-    for video in videos:
-        if Path(video).is_dir():
-            raise InputError(
-                f"{video} is a folder, not a video: one run at a time, and the words behind it are videos."
-            )
     settings = configuration(with_weights(run), data_dir, None, None, trust)
 
     quiet()

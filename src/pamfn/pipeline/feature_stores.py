@@ -41,7 +41,8 @@ def pack(folder: Path, dataset: str, data_dir: Path, say: Callable[[str], None])
         arrays = {video: load_file(features.features_file(video, key))["features"] for video in videos}
         source = folder / f"*.{key}.safetensors"
         store = data_dir / "features" / f"{dataset}_{key}.safetensors"
-        write_store(FeatureSet(arrays, source_checksum(source), source), store, extractor=extractor)
+        made = {"reading": settings["reading"], **stream}
+        write_store(FeatureSet(arrays, source_checksum(source), source, made), store, extractor=extractor)
         say(f"{store}: {len(arrays)} videos, {sum(map(len, arrays.values()))} segments")
         lines.append(f"  {modality}: {{extractor: {extractor}, width: {stream['width']}}}")
     say("\n".join(["In the data set's file in conf/data:", "features:", *lines]))

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.loggers import WandbLogger
 
@@ -16,9 +17,11 @@ from pamfn.data.base_datamodule import VideoDataModule
 from pamfn.data.batches import WholeVideos
 from pamfn.errors import InputError
 from pamfn.files import regular
-from pamfn.models.network import SolvedNetwork
+from pamfn.models.network import Network, SolvedNetwork
 from pamfn.pipeline.build import build_module, build_network, load_weights, stopping, trainer_of
 from pamfn.pipeline.record import Trained, data_files, record_result
+from pamfn.pipeline.reference import reference_of, write_reference
+from pamfn.pipeline.scoring import Scorer
 from pamfn.runs.folder import Run
 from pamfn.runs.lookup import Kind
 from pamfn.training.callbacks import Progress, Record, ResumePoint, write_weights
@@ -26,7 +29,7 @@ from pamfn.training.latency import inference_ms
 from pamfn.training.loggers import open_logger
 from pamfn.training.mixed_modality_fusion import decision_counts
 from pamfn.training.module import TrainingModule
-from pamfn.training.tasks import SplitPredictions
+from pamfn.training.tasks import SplitPredictions, task_of
 
 log = logging.getLogger(__name__)
 
@@ -118,10 +121,11 @@ def evaluate_and_record(
     record.write()
     network, trainer = module.network, trainer_of(config, logger=False)
     test = WholeVideos(data.splits["test"], batch_size=data.test_batch_size)
-    predictions, decisions = {}, None
+    predictions, of_train, decisions = {}, {}, None
     for weights in ("selected", "last"):
         load_weights(network, run.file(f"{weights}.safetensors"))
         predictions[weights] = tested(trainer, module, data)
+        of_train |= predicted_for_train(config, network, data, weights)
         decisions = decisions or decision_counts(network, test)
     trained = Trained(
         config=config,
@@ -135,7 +139,16 @@ def evaluate_and_record(
         branches=dict(branches),
         inference_ms=inference_ms(network, data.splits["test"], trainer),
     )
+    write_reference(run.path, reference_of(data, of_train))
     record_result(run, trained, data, logger)
+
+
+def predicted_for_train(config: Config, network: Network, data: VideoDataModule, weights: str) -> dict[str, np.ndarray]:
+    """{weights: points (n,) of the training videos}, for `Reference`; {} where videos were held out, or clips score."""
+    if "holdout" in data.splits or data.predicts != "score":
+        return {}
+    scores = Scorer(network, config).videos(data.splits["train"], data.test_batch_size)
+    return {weights: (scores * task_of(data).scale).numpy()}
 
 
 def tested(trainer: L.Trainer, module: TrainingModule, data: VideoDataModule) -> dict[str, SplitPredictions]:
@@ -179,4 +192,6 @@ def solve(config: Config, run: Run, data: VideoDataModule) -> None:
         predictions = {"selected": points, "last": points}
         speed = inference_ms(network, data.splits["test"], trainer)
         trained = Trained(config, "baseline", modalities, network, record.curves, predictions, None, started, {}, speed)
+        of_train = predicted_for_train(config, network, data, "selected")
+        write_reference(run.path, reference_of(data, {w: x for x in of_train.values() for w in predictions}))
         record_result(run, trained, data, logger)

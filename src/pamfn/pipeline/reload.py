@@ -4,7 +4,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pamfn.config.schema import Config
 from pamfn.config.validation import checked
@@ -18,8 +18,8 @@ from pamfn.pipeline.build import (
     refuse_other_weights,
     sketch,
     stopping,
-    trainer_of,
 )
+from pamfn.pipeline.scoring import trainer_anywhere
 from pamfn.runs.folder import Run
 from pamfn.training.tasks import SplitPredictions
 
@@ -49,11 +49,7 @@ def scored(config: Config, folder: Path, weights: str, data: VideoDataModule, sp
     data.evaluated = [split]
     kind, network = Run(folder).finished()["kind"], load_network(config, folder, weights)
     module = build_module(kind, data, network, seed=config.seed, epochs=1)
-    try:
-        trainer = trainer_of(config, logger=False)
-    except InputError:  # the device that it was trained on may not be here
-        anywhere = {**config.trainer, "accelerator": "auto"}
-        trainer = trainer_of(config.model_copy(update={"trainer": anywhere}), logger=False)
+    trainer = trainer_anywhere(config)
     with stopping(f"scoring {folder}"):
         trainer.test(module, datamodule=data, verbose=False)
     return module.predictions[split]
@@ -111,19 +107,6 @@ def configuration(
     if samples is not None:
         refuse_samples(samples, raw["model"].get("decoding", "argmax"))
     return checked(raw, trust)
-
-
-def load(run: Path | str, weights: Literal["selected", "last"] = "selected", trust: Sequence[str] = ()) -> Network:
-    """Load the network of a finished run: on the CPU, in eval mode, as it was in the reported epoch or the last.
-
-    run: its folder. trust: packages besides this one that the run's classes may come from, which runs their code.
-
-    Raises:
-        InputError: when there is no such run, it has no weights, or it names code that is not trusted.
-    """
-    folder = Path(run)
-    settings = configuration(with_weights(folder), None, None, None, trust)
-    return load_network(settings, folder, weights).eval()
 
 
 def refuse_samples(samples: int, decoding: str) -> None:

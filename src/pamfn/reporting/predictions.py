@@ -1,0 +1,215 @@
+"""Score new videos and write what was predicted: a CSV file, JSON if asked for, a page a video."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pamfn.data.video_names import some
+from pamfn.errors import InputError
+from pamfn.evaluation.metrics import main_metric
+from pamfn.files import file_name, write_text
+from pamfn.pipeline.clip_scores import score_clips
+from pamfn.pipeline.ensemble import is_run, runs_of, write_ensemble
+from pamfn.pipeline.inputs import Sample, read_inputs, segment_seconds
+from pamfn.pipeline.member import Weights
+from pamfn.pipeline.model import Model, load
+from pamfn.pipeline.prediction import LEVELS, Explained, Prediction
+from pamfn.pipeline.reload import quiet, refuse_no_split
+from pamfn.reporting.video_page import video_page
+from pamfn.runs.folder import Run
+
+FOLDER = "predicted"
+"""Folder of predictions in that of the first run."""
+
+
+def predict(
+    runs: Path | str | Sequence[Path | str],
+    inputs: Path | str | Sequence[Path | str] = (),
+    *,
+    to: Path | str | None = None,
+    split: str = "test",
+    weights: Weights = "selected",
+    data_dir: str | None = None,
+    extract: Sequence[str] = (),
+    pages: bool = False,
+    as_json: bool = False,
+    trust: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Prediction]:
+    """Score videos with finished runs; return {video: prediction}.
+
+    runs: folders of runs, patterns, or files of ensembles; of several the mean is the score
+    inputs: videos or folders of them, folders of `pamfn.extract`, feature files, and names of videos within these;
+        without any, the `split` of the runs' own data
+    to: folder for predictions.csv, and for features of videos; default: `predicted` in the first run's folder
+    extract: settings of `pamfn.extract` for videos, e.g. "weights.vst=FILE"
+    pages: also write a page a video. as_json: also write predictions.json
+    weights, data_dir, trust: see `pamfn.load`. say: called with lines for the user
+
+    Raises:
+        InputError: when nothing can be scored; after everything else is done and written, when single videos cannot.
+    """
+    quiet()
+    folders = runs_of([runs] if isinstance(runs, Path | str) else list(runs))
+    words = [inputs] if isinstance(inputs, Path | str) else list(inputs)
+    model = load(folders, weights, data_dir, trust)
+    place = folders[0] / FOLDER if to is None else Path(to)
+    texts = [str(word) for word in words]
+    if any(Path(text).exists() or "=" in text for text in texts):
+        samples, failed = read_inputs(texts, model.streams, extracted=place / "features", options=extract, say=say)
+    else:
+        samples, failed = named_in(samples_of_split(model, split), texts, split), {}
+    for note in model.notes:
+        say(f"! {note}")
+    done: dict[str, Explained] = {}
+    for name, sample in samples.items():
+        try:
+            explained = done[name] = model.explain(sample, parts=pages)
+        except InputError as error:
+            failed[name] = " ".join(error.problems)
+            continue
+        if pages:
+            write_text(place / f"{file_name(name)}.html", page_of(model, explained, sample))
+        say(line_of(explained, model))
+    if done:
+        write_text(place / "predictions.csv", csv_of(done, model))
+        if as_json:
+            write_text(place / "predictions.json", json_of(done, failed, model))
+        say(f"{place / 'predictions.csv'}: {len(done)} videos" + (", each with a page (VIDEO.html)" if pages else ""))
+    if failed:
+        others = f"The other {len(done)} are scored." if done else "No video was scored."
+        raise InputError([*(f"{name}: {why}" for name, why in failed.items()), others])
+    return {name: explained.prediction for name, explained in done.items()}
+
+
+def predict_command(words: Sequence[str], *, save: Path | None, to: Path | None, as_json: bool, **options: Any) -> None:
+    """Carry out `python -m pamfn.predict`: leading words that name runs are the runs, the others the inputs.
+
+    Raises:
+        InputError: as `predict`.
+    """
+    count = next((i for i, word in enumerate(words) if not is_run(word)), len(words)) or 1
+    folders, inputs = runs_of(words[:count]), list(words[count:])
+    if save is not None:
+        load(folders, options["weights"], options["data_dir"], options["trust"])  # refuses what cannot score together
+        write_ensemble(save, folders)
+        print(f"{save}: {len(folders)} runs")
+        if not inputs:
+            return
+    of_split = not any(Path(word).exists() or "=" in word for word in inputs)
+    if of_split and len(folders) == 1 and finds_highlights(folders[0]):
+        kept = {key: options[key] for key in ("split", "weights", "data_dir", "trust")}
+        score_clips(folders[0], inputs, to=to, **kept)
+        return
+    predict(folders, inputs, to=to, as_json=as_json, say=print, **options)
+
+
+def finds_highlights(folder: Path) -> bool:
+    """Whether a run scores clips."""
+    result = Run(folder).finished()
+    return main_metric(result["metrics"][result["reported"]]) == "map"
+
+
+def samples_of_split(model: Model, split: str) -> dict[str, Sample]:
+    """Return the videos of a split of the runs' own data.
+
+    Raises:
+        InputError: when the data are not here, or the protocol makes no such split.
+    """
+    data = model.data
+    refuse_no_split(data, split)
+    lacking = [stream for stream in model.streams if stream not in data.features]
+    if lacking:
+        raise InputError(f"the first run's data have no {', '.join(lacking)}: give the features of the videos.")
+    videos = data.splits[split]
+    samples = {}
+    for name, start, length in zip(videos.names, videos.start.tolist(), videos.length.tolist(), strict=True):
+        features = {m: videos.packed[m][start : start + length].numpy() for m in model.streams}
+        seconds = {segment_seconds(stream.extraction) for stream in model.streams.values()}
+        samples[name] = Sample(name, features, None, seconds.pop() if len(seconds) == 1 else None)
+    return samples
+
+
+def named_in(samples: dict[str, Sample], names: Sequence[str], split: str) -> dict[str, Sample]:
+    """Return the samples of these names; all without names."""
+    if missing := [name for name in names if name not in samples]:
+        raise InputError(
+            f"{', '.join(missing)}: there is no such file, and no such video in the run's {split}, which has "
+            f"{some(sorted(samples))}."
+        )
+    return {name: samples[name] for name in names} if names else samples
+
+
+def line_of(explained: Explained, model: Model) -> str:
+    """Say what was predicted of a video, in a line."""
+    prediction = explained.prediction
+    if prediction.scores is not None:
+        highest = int(prediction.scores.argmax()) + 1
+        said = f"{len(prediction.scores)} clips, the highest {prediction.points:.3f} at number {highest}"
+    else:
+        said = f"{prediction.points:.2f} points"
+        if prediction.low is not None and prediction.high is not None:
+            said += f", {prediction.low:.2f} to {prediction.high:.2f} at {LEVELS[-1]:.0%}"
+        if len(model.members) > 1:
+            said += f", spread {prediction.spread:.2f} over {len(model.members)} networks"
+    own = [warning for warning in prediction.warnings if warning not in model.notes]
+    return f"{explained.video}: {said}" + "".join(f"\n  ! {warning}" for warning in own)
+
+
+def csv_of(done: Mapping[str, Explained], model: Model) -> str:
+    """Write predictions as CSV: a line a video, or a line a clip."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if model.finds_highlights:
+        writer.writerow(["video", "clip", "start", "end", "score", "warnings"])
+        for name, explained in done.items():
+            seconds, scores = explained.segment_seconds, explained.prediction.scores
+            for i, score in enumerate([] if scores is None else scores.tolist()):
+                times = ["", ""] if seconds is None else [f"{i * seconds:g}", f"{(i + 1) * seconds:g}"]
+                writer.writerow([name, i + 1, *times, f"{score:.9g}", "; ".join(explained.prediction.warnings)])
+        return out.getvalue()
+    limits = [f"{side}{level * 100:.0f}" for level in LEVELS for side in ("low", "high")]
+    writer.writerow(["video", "points", *limits, "spread", "warnings"])
+    for name, explained in done.items():
+        prediction = explained.prediction
+        numbers = [x for level in LEVELS for x in prediction.intervals.get(level, (None, None))]
+        texts = ["" if x is None else f"{x:.9g}" for x in (prediction.points, *numbers, prediction.spread)]
+        writer.writerow([name, *texts, "; ".join(prediction.warnings)])
+    return out.getvalue()
+
+
+def json_of(done: Mapping[str, Explained], failed: Mapping[str, str], model: Model) -> str:
+    """Write predictions as JSON, with the runs they are of and why other videos have none."""
+    videos = {
+        name: {
+            "points": prediction.points,
+            "intervals": {f"{level:g}": limits for level, limits in prediction.intervals.items()},
+            "spread": prediction.spread,
+            "members": dict(prediction.members),
+            "scores": None if prediction.scores is None else prediction.scores.tolist(),
+            "segments": done[name].segments,
+            "segment_seconds": done[name].segment_seconds,
+            "warnings": prediction.warnings,
+        }
+        for name, prediction in ((name, explained.prediction) for name, explained in done.items())
+    }
+    runs = [
+        {"run": member.name, "weights": member.weights, "commit": member.result["commit"]} for member in model.members
+    ]
+    content = {"task": model.data.task, "source": model.source, "runs": runs, "videos": videos, "failed": dict(failed)}
+    return json.dumps(content, indent=1) + "\n"
+
+
+def page_of(model: Model, explained: Explained, sample: Sample) -> str:
+    """Write the page of a video."""
+    return video_page(
+        explained,
+        networks=[member.name for member in model.members],
+        unit_range=None if model.finds_highlights else (0.0, model.max_points),
+        training_points=model.training_points,
+        file=sample.file,
+        synthetic=model.source == "synthetic",
+    )

@@ -1,0 +1,1 @@
+def video_page(*a, **k): return "x"
