@@ -1,16 +1,15 @@
 """`python -m pamfn.evaluate RUN`: scores a finished run's videos again from its stored weights."""
 
 import argparse
-from pathlib import Path
 
-from pamfn.command_line.options import add_trust
+from pamfn.command_line.options import add_runs, add_trust
 from pamfn.command_line.process import refusing
 
 
 @refusing()
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pamfn.evaluate", description=__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    add_runs(parser)
     parser.add_argument("--split", choices=["test", "holdout", "train"], default="test")
     parser.add_argument("--weights", choices=["selected", "last"], default="selected")
     parser.add_argument("--data-dir", help="where the data is now (default: where the run read it)")

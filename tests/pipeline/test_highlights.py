@@ -352,7 +352,7 @@ def test_clips_of_training_videos_are_learned_by_heart(tmp_path: Path):
     run = trained(tmp_path, *words, *sizes)
     losses = [row["train/loss"] for row in curves_of(run)]
     assert losses[-1] < 0.1 < losses[0]
-    assert rescored(checked(content(run)["config"]), run.path, "train", "last")["map"] > 0.95
+    assert rescored(checked(content(run)["config"]), run.path, "train", "last")[0]["map"] > 0.95
 
 
 @pytest.mark.parametrize("size", [1, 2, 16])

@@ -296,7 +296,7 @@ def test_eight_videos_are_learned_by_heart_in_each_stage(tmp_path, modalities):
     from pamfn.pipeline.reload import configuration
     from pamfn.pipeline.rescore import rescored
 
-    scored = rescored(configuration(result(learned), None, None, None), learned.path, "train", "last")
+    scored, _ = rescored(configuration(result(learned), None, None, None), learned.path, "train", "last")
     assert scored["srcc"] == pytest.approx(1.0)
 
 

@@ -1,6 +1,18 @@
 """Options that several commands share."""
 
 import argparse
+from pathlib import Path
+
+
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """Add the runs that a command is about: one, or several that are averaged."""
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="folder of a finished run, or the file of an ensemble; several: their mean",
+    )
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:

@@ -1,13 +1,11 @@
 """A finished run as one of the networks that score a new video."""
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from pamfn.config.schema import Config
@@ -21,17 +19,10 @@ from pamfn.pipeline.reference import Reference, read_reference, reference_of
 from pamfn.pipeline.reload import configuration, load_network, with_weights
 from pamfn.pipeline.scoring import Scorer
 from pamfn.runs.folder import Run
+from pamfn.runs.held_out import HeldOut, held_out_of
 from pamfn.runs.lookup import ARCHIVE
 
 Weights = Literal["selected", "last"]
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """True and predicted points (n,) of the videos that a run held out."""
-
-    true: np.ndarray
-    predicted: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -106,20 +97,6 @@ def open_member(folder: Path, weights: Weights, data_dir: str | None, trust: Seq
         for m in result["modalities"]
     }
     return Member(folder, result, config, weights, scorer, data, streams, scale, held_out, reference)
-
-
-def held_out_of(folder: Path) -> dict[str, HeldOut]:
-    """Read {weights: held-out videos} of a run's predictions.csv."""
-    file = folder / "predictions.csv"
-    rows: dict[str, list[tuple[float, float]]] = {}
-    try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            for row in csv.DictReader(lines):
-                if row["split"] == "holdout":
-                    rows.setdefault(row["weights"], []).append((float(row["true"]), float(row["predicted"])))
-    except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise InputError(f"cannot read {file} ({error}). Bring it back, or train the run again.") from None
-    return {weights: HeldOut(*np.array(pairs).T) for weights, pairs in rows.items()}
 
 
 def reference_from_data(

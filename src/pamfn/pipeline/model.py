@@ -11,14 +11,16 @@ import torch
 from pamfn.data.batches import Batch
 from pamfn.errors import InputError
 from pamfn.evaluation.conformal import cv_plus, split_conformal
+from pamfn.models.average import AverageNetwork
 from pamfn.models.network import Network
 from pamfn.models.pamfn import PAMFN
 from pamfn.pipeline.ensemble import runs_of
 from pamfn.pipeline.explain import Stage, on_batch
-from pamfn.pipeline.inputs import Sample, Stream, problem_of_sample
+from pamfn.pipeline.inputs import Sample, Stream, problem_of_sample, segment_seconds
 from pamfn.pipeline.member import Member, Weights, cost_of_missing, open_member
 from pamfn.pipeline.occlusion import occlusion
 from pamfn.pipeline.prediction import LEVELS, Explained, FusionSteps, Prediction
+from pamfn.pipeline.reload import refuse_no_split
 from pamfn.training.tasks import HighlightTask
 
 Points = tuple[float, float]
@@ -54,14 +56,16 @@ class Model:
 
     @property
     def network(self) -> Network:
-        """The network of the one run, on its device and in evaluation mode.
-
-        Raises:
-            InputError: when there are several.
-        """
-        if len(self.members) > 1:
-            raise InputError(f"a model of {len(self.members)} runs has no one network; see its members.")
-        return self.members[0].network
+        """The network of the one run, or one that averages those of all runs: in evaluation mode, on its device."""
+        if len(self.members) == 1:
+            return self.members[0].network
+        scales = [self.to_scale(member, member.weights) for member in self.members]
+        return AverageNetwork(
+            [member.network for member in self.members],
+            [list(member.streams) for member in self.members],
+            [factor for factor, _ in scales],
+            [shift / self.max_points for _, shift in scales],
+        ).eval()
 
     @property
     def min_segments(self) -> int:
@@ -95,20 +99,26 @@ class Model:
                 found.append((member, held.true - self.on_scale(member, "last", held.predicted)))
         return found
 
+    def to_scale(self, member: Member, weights: str) -> tuple[float, float]:
+        """Return (factor, shift) that bring a member's points to the common scale."""
+        if not self.scale_to:
+            return 1.0, 0.0
+        (mean, deviation), (common_mean, common_deviation) = member.own_scale(weights), self.scale_to
+        factor = common_deviation / deviation
+        return factor, common_mean - factor * mean
+
     def on_scale(self, member: Member, weights: str, points: np.ndarray) -> np.ndarray:
         """Bring a member's points to the common scale."""
-        if not self.scale_to:
-            return points
-        (mean, deviation), (common_mean, common_deviation) = member.own_scale(weights), self.scale_to
-        return common_mean + common_deviation * (points - mean) / deviation
+        factor, shift = self.to_scale(member, weights)
+        return factor * points + shift
 
     def notes_on_intervals(self) -> list[str]:
         """Say why there is no interval, or not every one."""
         if not self.residuals:
             rules = ", ".join(sorted({member.result["reported"] for member in self.members}))
             return [
-                f"no interval: no videos were held out (reported: {rules}), and residuals of training or test "
-                "videos would not do. Train with protocol=holdout"
+                f"no interval: there are no held-out predictions (reported: {rules}), and residuals of training or "
+                "test videos would not do. Train with protocol=holdout"
             ]
         held_out = sum(len(residuals) for _, residuals in self.residuals)
         lacking = [level for level in LEVELS if math.ceil((held_out + 1) * level) > held_out]
@@ -249,6 +259,26 @@ def load(
     """
     words = [run] if isinstance(run, Path | str) else list(run)
     return Model([open_member(folder, weights, data_dir, trust) for folder in runs_of(words)])
+
+
+def samples_of_split(model: Model, split: str) -> dict[str, Sample]:
+    """Return the videos of a split of the runs' own data.
+
+    Raises:
+        InputError: when the data are not here, or the protocol makes no such split.
+    """
+    data = model.data
+    refuse_no_split(data, split)
+    lacking = [stream for stream in model.streams if stream not in data.features]
+    if lacking:
+        raise InputError(f"the first run's data have no {', '.join(lacking)}: give the features of the videos.")
+    videos = data.splits[split]
+    samples = {}
+    for name, start, length in zip(videos.names, videos.start.tolist(), videos.length.tolist(), strict=True):
+        features = {m: videos.packed[m][start : start + length].numpy() for m in model.streams}
+        seconds = {segment_seconds(stream.extraction) for stream in model.streams.values()}
+        samples[name] = Sample(name, features, None, seconds.pop() if len(seconds) == 1 else None)
+    return samples
 
 
 def as_array(x: np.ndarray | torch.Tensor, stream: str) -> np.ndarray:

@@ -2,9 +2,11 @@
 
 import importlib
 import logging
+import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -17,8 +19,10 @@ from pamfn.errors import InputError
 from pamfn.files import whole
 from pamfn.models.baselines.ms_lstm import MSLSTM
 from pamfn.models.batchnorm_folding import folded
-from pamfn.pipeline.build import data_module
-from pamfn.pipeline.reload import configuration, load_network, quiet, with_weights
+from pamfn.pipeline.ensemble import runs_of
+from pamfn.pipeline.member import Weights
+from pamfn.pipeline.model import load
+from pamfn.pipeline.reload import quiet
 
 OPSET = 20
 """Of the ONNX operators: the first with GELU."""
@@ -39,39 +43,70 @@ GENERATED = (0, 1, 2, 3, 30, 61, 86, 133)
 WARM_UP, BATCH = 3, 8
 
 
-def export(run: Path, weights: str, data_dir: str | None, output: Path | None, trust: Sequence[str] = ()) -> Path:
+def export(
+    runs: Path | Sequence[Path], weights: Weights, data_dir: str | None, output: Path | None, trust: Sequence[str] = ()
+) -> Path:
     """Writes the network's scores as an ONNX model and says how it compares; the path of the file.
 
+    runs: one finished run; of several, or of an ensemble's file, the mean is exported
     A file from an export before is replaced.
 
     Raises:
         InputError: when the run cannot be exported, the file not be written, or what was exported does not score as the
             network does.
     """
-    result = with_weights(run)
-    output = output or run / "model.onnx"
+    words = [runs] if isinstance(runs, Path) else list(runs)
+    folders = runs_of(words)
+    output = output or default_output(words, folders)
     refuse_output(output)
-    settings = configuration(result, data_dir, None, None, trust)
     refuse_without_onnx()
 
     quiet()
+    model = load(folders, weights, data_dir, trust)
     torch.set_num_threads(1)
-    network = load_network(settings, run, weights).eval()
-    data = data_module(settings)
-    unit = float(vars(data)["max_score"]) if data.predicts == "score" else None
-    widths = {m: settings.features[m].width for m in result["modalities"]}
+    network, data, results = model.network.cpu(), model.data, [member.result for member in model.members]
+    unit = None if model.finds_highlights else model.max_points
+    widths = {m: stream.width for m, stream in model.streams.items()}
     videos, source = test_videos(data, widths)
     with whole(output) as temporary:
         program = exported(network, widths, unit)
-        program.model.metadata_props.update(described(run, result, widths, unit, weights, data.min_segments))
-        program.save(temporary, external_data=False)
-        compared = compare(temporary, network, videos, unit)
+        program.model.metadata_props.update(described(folders, results, widths, unit, weights, model.min_segments))
+        with step(f"3 of 3: checking it on {source}"):
+            program.save(temporary, external_data=False)
+            compared = compare(temporary, network, videos, unit)
         refuse_different(compared, source)
-    print(f"{output}: {result['name']}, {'+'.join(widths)}, {weights} weights, {output.stat().st_size / 2**20:.1f} MiB")
-    print(f"  for videos of {data.min_segments} segments or more: a shorter one may get no score, or an error")
-    for line in (*notes(result), *compared.lines(source)):
+    of = results[0]["name"] if len(results) == 1 else f"mean of {len(results)} networks of {results[0]['name']}"
+    print(f"{output}: {of}, {'+'.join(widths)}, {weights} weights, {output.stat().st_size / 2**20:.1f} MiB")
+    print(f"  for videos of {model.min_segments} segments or more: a shorter one may get no score, or an error")
+    for line in (*dict.fromkeys(note for result in results for note in notes(result)), *compared.lines(source)):
         print(f"  {line}")
     return output
+
+
+def default_output(words: Sequence[Path], folders: Sequence[Path]) -> Path:
+    """The file to write where none was named: in the folder of the one run, or beside the file of the one ensemble.
+
+    Raises:
+        InputError: when there are several runs.
+    """
+    if len(words) == 1 and words[0].is_file():
+        return words[0].with_suffix(".onnx")
+    if len(folders) > 1:
+        raise InputError("--output: name the file for the mean of several runs, e.g. --output mean.onnx.")
+    return folders[0] / "model.onnx"
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """Says on stderr what is being done and how long it took: a step may take minutes."""
+    print(f"{what} ...", end="", file=sys.stderr, flush=True)
+    began = time.perf_counter()
+    try:
+        yield
+    except BaseException:
+        print(file=sys.stderr)
+        raise
+    print(f" {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
 
 
 def refuse_output(file: Path) -> None:
@@ -116,7 +151,7 @@ def exported(network: Any, widths: Mapping[str, int], unit: float | None) -> Any
         InputError: when it cannot be exported.
     """
 
-    if isinstance(network, MSLSTM):
+    if any(isinstance(module, MSLSTM) for module in network.modules()):
         raise InputError(
             "MS-LSTM cannot be exported: its skip-LSTMs decide in every step whether to take it, in a loop over the "
             "video that torch.export would write out for one length only. Score with `python -m pamfn.evaluate`."
@@ -130,18 +165,20 @@ def exported(network: Any, widths: Mapping[str, int], unit: float | None) -> Any
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # torch's and onnxscript's about themselves
-            program = torch.export.export(
-                scorer(folded(network), unit), (features, torch.tensor([37, 30])), dynamic_shapes=axes
-            )
-            onnx_program = torch.onnx.export(
-                program,
-                dynamo=True,
-                opset_version=OPSET,
-                verbose=False,
-                input_names=[*widths, "lengths"],
-                output_names=["score"],
-                dynamic_shapes=names,
-            )
+            with step("1 of 3: tracing the network"):
+                program = torch.export.export(
+                    scorer(folded(network), unit), (features, torch.tensor([37, 30])), dynamic_shapes=axes
+                )
+            with step("2 of 3: translating it to ONNX, which takes a few minutes for a large network"):
+                onnx_program = torch.onnx.export(
+                    program,
+                    dynamo=True,
+                    opset_version=OPSET,
+                    verbose=False,
+                    input_names=[*widths, "lengths"],
+                    output_names=["score"],
+                    dynamic_shapes=names,
+                )
     except Exception as error:  # a network of one's own may do anything
         raise InputError(f"torch.export cannot export {type(network).__name__}: {str(error).strip()}") from error
     assert onnx_program is not None
@@ -166,20 +203,25 @@ def scorer(network: Any, unit: float | None) -> Any:
 
 
 def described(
-    run: Path, result: Mapping[str, Any], widths: Mapping[str, int], unit: float | None, weights: str, shortest: int
+    folders: Sequence[Path],
+    results: Sequence[Mapping[str, Any]],
+    widths: Mapping[str, int],
+    unit: float | None,
+    weights: str,
+    shortest: int,
 ) -> dict[str, str]:
     """What the file says of itself, as ONNX metadata."""
     return {
-        "run": run.resolve().name,
-        "data": result["name"],
+        "run": ",".join(folder.resolve().name for folder in folders),
+        "data": results[0]["name"],
         "modalities": ",".join(widths),
         "widths": ",".join(map(str, widths.values())),
         "min_segments": str(shortest),
         "weights": weights,
         "score": "probability of every segment" if unit is None else "points",
         "max_score": "1" if unit is None else f"{unit:g}",
-        "decoding": "argmax" if decoding(result) else "none",
-        "commit": result["commit"] or "unknown",
+        "decoding": "argmax" if any(map(decoding, results)) else "none",
+        "commit": ",".join(dict.fromkeys(result["commit"] or "unknown" for result in results)),
     }
 
 

@@ -13,11 +13,11 @@ from pamfn.evaluation.metrics import main_metric
 from pamfn.files import file_name, write_text
 from pamfn.pipeline.clip_scores import score_clips
 from pamfn.pipeline.ensemble import is_run, runs_of, write_ensemble
-from pamfn.pipeline.inputs import Sample, read_inputs, segment_seconds
+from pamfn.pipeline.inputs import Sample, read_inputs
 from pamfn.pipeline.member import Weights
-from pamfn.pipeline.model import Model, load
+from pamfn.pipeline.model import Model, load, samples_of_split
 from pamfn.pipeline.prediction import LEVELS, Explained, Prediction
-from pamfn.pipeline.reload import quiet, refuse_no_split
+from pamfn.pipeline.reload import quiet
 from pamfn.reporting.video_page import video_page
 from pamfn.runs.folder import Run
 
@@ -111,26 +111,6 @@ def finds_highlights(folder: Path) -> bool:
     """Whether a run scores clips."""
     result = Run(folder).finished()
     return main_metric(result["metrics"][result["reported"]]) == "map"
-
-
-def samples_of_split(model: Model, split: str) -> dict[str, Sample]:
-    """Return the videos of a split of the runs' own data.
-
-    Raises:
-        InputError: when the data are not here, or the protocol makes no such split.
-    """
-    data = model.data
-    refuse_no_split(data, split)
-    lacking = [stream for stream in model.streams if stream not in data.features]
-    if lacking:
-        raise InputError(f"the first run's data have no {', '.join(lacking)}: give the features of the videos.")
-    videos = data.splits[split]
-    samples = {}
-    for name, start, length in zip(videos.names, videos.start.tolist(), videos.length.tolist(), strict=True):
-        features = {m: videos.packed[m][start : start + length].numpy() for m in model.streams}
-        seconds = {segment_seconds(stream.extraction) for stream in model.streams.values()}
-        samples[name] = Sample(name, features, None, seconds.pop() if len(seconds) == 1 else None)
-    return samples
 
 
 def named_in(samples: dict[str, Sample], names: Sequence[str], split: str) -> dict[str, Sample]:

@@ -1,1 +1,0 @@
-def video_page(*a, **k): return "x"
