@@ -19,7 +19,9 @@ def main() -> None:
         "what to score: videos or folders of them, folders of pamfn.extract, feature files (STREAM=FILE), names of "
         "videos within these; without any, the test videos. Names that start with - come last, behind --",
     )
-    parser.add_argument("--to", type=Path, help="folder for what is written (default: RUN/predicted)")
+    parser.add_argument(
+        "--to", type=Path, help="folder for what is written (default: RUN/predicted; of several runs, predicted)"
+    )
     parser.add_argument("--json", action="store_true", dest="as_json", help="also write predictions.json")
     parser.add_argument("--no-pages", action="store_false", dest="pages", help="write no page a video: much faster")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the runs as an ensemble, FILE.json")

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from pamfn.data.base_datamodule import TOLERANCE
-from pamfn.data.features import FeatureSet, problems_of, read_features
+from pamfn.data.features import FeatureSet, read_features
 from pamfn.data.umt_folders import read_array
 from pamfn.data.video_names import some
 from pamfn.errors import InputError
@@ -307,10 +307,12 @@ def extraction_of(files: Sequence[Path], streams: Mapping[str, Stream], out: Pat
 def problem_of_sample(sample: Sample, streams: Mapping[str, Stream]) -> str:
     """Check a sample; streams whose lengths differ a little are cut to the shortest, with a warning."""
     for stream, rows in sample.features.items():
-        features = FeatureSet({sample.name: rows}, "", Path(sample.name))
-        wrong = problems_of(features, modality=stream, width=streams[stream].width, videos=[sample.name])
-        if wrong:
-            return wrong[0]
+        if rows.ndim != 2 or not len(rows):
+            return f"its {stream} features have the shape {rows.shape}: expected (segments, width)"
+        if rows.shape[1] != streams[stream].width:
+            return f"its {stream} features are {rows.shape[1]} wide, and the network reads {streams[stream].width}"
+        if rows.dtype.kind != "f" or not np.isfinite(rows).all():
+            return f"its {stream} features hold values that are no finite numbers: extract them again"
     lengths = {stream: len(rows) for stream, rows in sample.features.items()}
     if not lengths:
         return "none of the streams that the network reads is there"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pamfn.data.batches import Batch
+from pamfn.data.batches import Batch, Videos
 from pamfn.errors import InputError
 from pamfn.evaluation.conformal import cv_plus, split_conformal
 from pamfn.models.average import AverageNetwork
@@ -20,7 +20,7 @@ from pamfn.pipeline.inputs import Sample, Stream, problem_of_sample, segment_sec
 from pamfn.pipeline.member import Member, Weights, cost_of_missing, open_member
 from pamfn.pipeline.occlusion import occlusion
 from pamfn.pipeline.prediction import LEVELS, Explained, FusionSteps, Prediction
-from pamfn.pipeline.reload import refuse_no_split
+from pamfn.pipeline.reload import quiet, refuse_no_split
 from pamfn.training.tasks import HighlightTask
 
 Points = tuple[float, float]
@@ -257,27 +257,31 @@ def load(
     Raises:
         InputError: when there is no such run, it has no weights, or they do not predict the same.
     """
+    quiet()
     words = [run] if isinstance(run, Path | str) else list(run)
     return Model([open_member(folder, weights, data_dir, trust) for folder in runs_of(words)])
 
 
 def samples_of_split(model: Model, split: str) -> dict[str, Sample]:
-    """Return the videos of a split of the runs' own data.
+    """Return the videos of a split of the runs' own data, each stream from the first run that reads it.
 
     Raises:
-        InputError: when the data are not here, or the protocol makes no such split.
+        InputError: when the data are not here, the protocol makes no such split, or the runs have different ones.
     """
-    data = model.data
-    refuse_no_split(data, split)
-    lacking = [stream for stream in model.streams if stream not in data.features]
-    if lacking:
-        raise InputError(f"the first run's data have no {', '.join(lacking)}: give the features of the videos.")
-    videos = data.splits[split]
+    splits: dict[str, Videos] = {}
+    for member in model.members:
+        if any(stream not in splits for stream in member.streams):
+            refuse_no_split(member.data, split)
+            videos = member.data.splits[split]
+            splits |= {stream: videos for stream in member.streams if stream not in splits}
+    first = next(iter(splits.values()))
+    if any(videos.names != first.names or not videos.length.equal(first.length) for videos in splits.values()):
+        raise InputError(f"the runs have different videos in {split}: give the features of the videos.")
+    seconds = {segment_seconds(stream.extraction) for stream in model.streams.values()}
     samples = {}
-    for name, start, length in zip(videos.names, videos.start.tolist(), videos.length.tolist(), strict=True):
-        features = {m: videos.packed[m][start : start + length].numpy() for m in model.streams}
-        seconds = {segment_seconds(stream.extraction) for stream in model.streams.values()}
-        samples[name] = Sample(name, features, None, seconds.pop() if len(seconds) == 1 else None)
+    for name, start, length in zip(first.names, first.start.tolist(), first.length.tolist(), strict=True):
+        features = {m: videos.packed[m][start : start + length].numpy() for m, videos in splits.items()}
+        samples[name] = Sample(name, features, None, next(iter(seconds)) if len(seconds) == 1 else None)
     return samples
 
 

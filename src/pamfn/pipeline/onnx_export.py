@@ -22,7 +22,6 @@ from pamfn.models.batchnorm_folding import folded
 from pamfn.pipeline.ensemble import runs_of
 from pamfn.pipeline.member import Weights
 from pamfn.pipeline.model import load
-from pamfn.pipeline.reload import quiet
 
 OPSET = 20
 """Of the ONNX operators: the first with GELU."""
@@ -61,7 +60,6 @@ def export(
     refuse_output(output)
     refuse_without_onnx()
 
-    quiet()
     model = load(folders, weights, data_dir, trust)
     torch.set_num_threads(1)
     network, data, results = model.network.cpu(), model.data, [member.result for member in model.members]

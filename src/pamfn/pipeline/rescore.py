@@ -85,7 +85,6 @@ def evaluate_mean(
     folders: Sequence[Path], split: str, weights: Weights, data_dir: str | None, trust: Sequence[str]
 ) -> None:
     """Prints the metrics of the mean of several runs, and how often its intervals cover."""
-    quiet()
     model = load(folders, weights, data_dir, trust)
     samples = list(samples_of_split(model, split).values())
     predictions = [model.explain(sample, parts=False).prediction for sample in samples]

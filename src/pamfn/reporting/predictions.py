@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,11 @@ from pamfn.pipeline.inputs import Sample, read_inputs
 from pamfn.pipeline.member import Weights
 from pamfn.pipeline.model import Model, load, samples_of_split
 from pamfn.pipeline.prediction import LEVELS, Explained, Prediction
-from pamfn.pipeline.reload import quiet
 from pamfn.reporting.video_page import video_page
 from pamfn.runs.folder import Run
 
 FOLDER = "predicted"
-"""Folder of predictions in that of the first run."""
+"""Folder of predictions in that of the run; of several runs in the current one."""
 
 
 def predict(
@@ -44,7 +43,8 @@ def predict(
     runs: folders of runs, patterns, or files of ensembles; of several the mean is the score
     inputs: videos or folders of them, folders of `pamfn.extract`, feature files, and names of videos within these;
         without any, the `split` of the runs' own data
-    to: folder for predictions.csv, and for features of videos; default: `predicted` in the first run's folder
+    to: folder for predictions.csv, and for features of videos; default: `predicted` in the run's folder, of several
+        runs in the current one
     extract: settings of `pamfn.extract` for videos, e.g. "weights.vst=FILE"
     pages: also write a page a video. as_json: also write predictions.json
     weights, data_dir, trust: see `pamfn.load`. say: called with lines for the user
@@ -52,11 +52,10 @@ def predict(
     Raises:
         InputError: when nothing can be scored; after everything else is done and written, when single videos cannot.
     """
-    quiet()
     folders = runs_of([runs] if isinstance(runs, Path | str) else list(runs))
+    place = Path(to) if to is not None else Path(FOLDER) if len(folders) > 1 else folders[0] / FOLDER
     words = [inputs] if isinstance(inputs, Path | str) else list(inputs)
     model = load(folders, weights, data_dir, trust)
-    place = folders[0] / FOLDER if to is None else Path(to)
     texts = [str(word) for word in words]
     if any(Path(text).exists() or "=" in text for text in texts):
         samples, failed = read_inputs(texts, model.streams, extracted=place / "features", options=extract, say=say)
@@ -78,9 +77,9 @@ def predict(
         write_text(place / "predictions.csv", csv_of(done, model))
         if as_json:
             write_text(place / "predictions.json", json_of(done, failed, model))
-        say(f"{place / 'predictions.csv'}: {len(done)} videos" + (", each with a page (VIDEO.html)" if pages else ""))
+        say(f"{place / 'predictions.csv'}: {count(done)}" + (", each with a page (VIDEO.html)" if pages else ""))
     if failed:
-        others = f"The other {len(done)} are scored." if done else "No video was scored."
+        others = f"{count(done)} scored." if done else "No video was scored."
         raise InputError([*(f"{name}: {why}" for name, why in failed.items()), others])
     return {name: explained.prediction for name, explained in done.items()}
 
@@ -107,6 +106,11 @@ def predict_command(words: Sequence[str], *, save: Path | None, to: Path | None,
     predict(folders, inputs, to=to, as_json=as_json, say=print, **options)
 
 
+def count(videos: Sized) -> str:
+    """Say how many videos there are."""
+    return f"{len(videos)} video{'' if len(videos) == 1 else 's'}"
+
+
 def finds_highlights(folder: Path) -> bool:
     """Whether a run scores clips."""
     result = Run(folder).finished()
@@ -117,8 +121,8 @@ def named_in(samples: dict[str, Sample], names: Sequence[str], split: str) -> di
     """Return the samples of these names; all without names."""
     if missing := [name for name in names if name not in samples]:
         raise InputError(
-            f"{', '.join(missing)}: there is no such file, and no such video in the run's {split}, which has "
-            f"{some(sorted(samples))}."
+            f"{', '.join(missing)}: there is no such file, and no such video in the run's {split} "
+            f"({some(sorted(samples))})."
         )
     return {name: samples[name] for name in names} if names else samples
 
