@@ -10,7 +10,7 @@ import numpy as np
 
 from pamfn.config.extract_schema import Reading
 from pamfn.extraction.container import Seen, chosen_streams, opened
-from pamfn.extraction.descriptors import QUIETEST, SEGMENT_WINDOWS, WINDOW_RATE, describe_windows
+from pamfn.extraction.descriptors import HOP, QUIETEST, SEGMENT_WINDOWS, WINDOW, WINDOW_RATE, describe_windows
 from pamfn.extraction.extractor import FPS
 from pamfn.extraction.flow import flow_between
 from pamfn.extraction.sound import read_sound
@@ -140,6 +140,7 @@ def listen(path: Path, reading: Reading = READING) -> Heard:
         return Heard(np.zeros(0), np.zeros(0))
     track = describe_windows(sound)
     power, onset = (values[:-SEGMENT_WINDOWS] for values in (np.square(track.shape[:, -1]), track.onset))
+    onset[: WINDOW // HOP // 2] = 0  # windows that reach before the start
     missing = (0, -len(onset) % POOLED)
     power, onset = (np.pad(values, missing, mode="edge").reshape(-1, POOLED) for values in (power, onset))
     return Heard(10 * np.log10(np.maximum(power.mean(axis=1), QUIETEST)), onset.max(axis=1))

@@ -3,7 +3,7 @@
 import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -175,7 +175,7 @@ def video_page(
     prediction, clock = explained.prediction, Clock(explained.segments, explained.segment_seconds)
     occlusion = finite(explained.occlusion)
     windows = windows_that_matter(occlusion, clock)
-    seen = Seen() if file is None or not clock.in_seconds else seen_of(file, windows, explained, clock)
+    seen = Shown() if file is None or not clock.in_seconds else seen_of(file, windows, explained, clock)
     known = None if training_points is None else training_points[np.isfinite(training_points)]
     known = None if known is None or not len(known) else known
     stages = explained.stages
@@ -412,24 +412,24 @@ def occlusion_plot(occlusion: Occlusion | None, windows: Sequence[Window], clock
         return None
     losses = occlusion.window_losses
     low, high = min(float(losses.min()), 0.0), max(float(losses.max()), 0.0)
-    a, b = vertical(low, high) if high > low else (0.0, 50.0)
+    a, b = vertical(low, high)
     middles = occlusion.windows.mean(axis=1)
     between = (middles[:-1] + middles[1:]) / 2
     first, last = occlusion.windows[0, 0], occlusion.windows[-1, 1]
     if len(between):
         first, last = max(2 * middles[0] - between[0], first), min(2 * middles[-1] - between[-1], last)
     edges = [first, *between, last]
-    bars = []
+    bars, zero = [], round(b, 3)
     for left, right, loss in zip(edges[:-1], edges[1:], losses, strict=True):
         gap = 0.12 * (right - left)
         x, y = clock.at(left + gap), round(a * loss + b, 3)
-        width, zero = clock.at(right - gap) - x, round(b, 3)
+        width = clock.at(right - gap) - x
         bars.append(Bar(x, min(y, zero), width, abs(y - zero), "loss" if loss > 0 else "gain"))
     marks = [Mark(w.letter, clock.at(w.first), clock.at(w.last) - clock.at(w.first), below=w.loss < 0) for w in windows]
     when = [clock.span(first, last) for first, last in occlusion.windows]
     wide = max(last - first for first, last in occlusion.windows.tolist())
-    ends = {round(a * high + b, 3): signed(high), round(b, 3): "0", round(a * low + b, 3): signed(low)}
-    ends[round(b, 3)] = "0"
+    ends = [(round(a * end + b, 3), signed(end)) for end in (high, low)]
+    heights = [(zero, "0"), *((at, text) for at, text in ends if abs(at - zero) > 2 * MARGIN)]
     said = [f"masking {w.when} {'loses' if w.loss > 0 else 'gains'} {points(abs(w.loss))}" for w in windows]
     return Plot(
         "Points lost when a window is masked",
@@ -437,10 +437,10 @@ def occlusion_plot(occlusion: Occlusion | None, windows: Sequence[Window], clock
         f"the middle of a window of {clock.duration(wide)}; windows overlap.",
         f"{len(losses)} windows; " + ("; ".join(said) or "none changes the score"),
         clock.axis,
-        list(ends.items()),
+        heights,
         bars=bars,
         marks=marks,
-        zero=round(b, 3),
+        zero=zero,
         head=["window", "points lost"],
         rows=[[time, signed(loss)] for time, loss in zip(when, losses.tolist(), strict=True)],
     )
@@ -517,7 +517,7 @@ def stream_bars(losses: Mapping[str, float]) -> list[tuple[str, float, Bar]]:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Shown:
     """What a page shows of the file. thumbnails: (time, JPEG as data URI); sound: its plots; windows: with pictures."""
 
     thumbnails: Sequence[tuple[str, str]] = ()
@@ -525,7 +525,7 @@ class Seen:
     windows: Sequence[Window] = ()
 
 
-def seen_of(file: Path, windows: Sequence[Window], explained: Explained, clock: Clock) -> Seen:
+def seen_of(file: Path, windows: Sequence[Window], explained: Explained, clock: Clock) -> Shown:
     """Read frames, motion and sound of a video."""
     from pamfn.extraction.preview import coloured, jpeg, listen, look  # here, since only videos need its packages
 
@@ -538,14 +538,14 @@ def seen_of(file: Path, windows: Sequence[Window], explained: Explained, clock: 
     speeds = [np.percentile(np.hypot(moment.flow[..., 0], moment.flow[..., 1]), 99.5) for moment in moments]
     fastest = max([1.0, *map(float, speeds)])  # of all windows: they can be compared
     shown = [
-        Window(**{**vars(w), "frame": uri(moment.frame), "flow": uri(coloured(moment.flow, fastest))})
+        replace(w, frame=uri(moment.frame), flow=uri(coloured(moment.flow, fastest)))
         for w, moment in zip(windows, moments, strict=True)
     ]
     heard = listen(file)
     count = min(len(heard.loudness), math.ceil(end * heard.rate))
     plots = sound_plots(heard.loudness[:count], heard.onset[:count], heard.rate, clock) if count else []
     strip = [(f"{time:.1f} s", uri(picture)) for time, picture in zip(times, thumbnails, strict=True)]
-    return Seen(strip, plots, shown)
+    return Shown(strip, plots, shown)
 
 
 def sound_plots(loudness: np.ndarray, onset: np.ndarray, rate: float, clock: Clock) -> list[Plot]:
