@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pamfn.data.video_names import some
-from pamfn.errors import InputError
+from pamfn.errors import InputError, WriteError
 from pamfn.evaluation.metrics import main_metric
 from pamfn.files import file_name, write_text
 from pamfn.pipeline.clip_scores import score_clips
@@ -66,12 +66,15 @@ def predict(
     done: dict[str, Explained] = {}
     for name, sample in samples.items():
         try:
-            explained = done[name] = model.explain(sample, parts=pages)
+            explained = model.explain(sample, parts=pages)
+            if pages:
+                write_text(place / f"{file_name(name)}.html", page_of(model, explained, sample))
+        except WriteError:
+            raise
         except InputError as error:
             failed[name] = " ".join(error.problems)
             continue
-        if pages:
-            write_text(place / f"{file_name(name)}.html", page_of(model, explained, sample))
+        done[name] = explained
         say(line_of(explained, model))
     if done:
         write_text(place / "predictions.csv", csv_of(done, model))
