@@ -252,8 +252,12 @@ def from_videos(
             "`python -m pamfn.extract`). Extract the video's with the same settings, and give that folder."
         )
     files = [file for place in places for file in find_videos(str(place)).values()]
-    config = extraction_of(files, streams, extracted, options)
-    for key, made in setup_of(config)[0].folder.streams.items():
+    try:
+        config = extraction_of(files, streams, extracted, options)
+        setup, _ = setup_of(config)
+    except InputError as error:
+        raise InputError([*error.problems, "Settings of the extraction are given by --extract KEY=VALUE."]) from None
+    for key, made in setup.folder.streams.items():
         stream = key.rpartition("_")[0]
         refuse_other_extraction(places[0], stream, dict(made), without_reading(streams[stream].extraction))
     paths = find_videos([str(file) for file in files])
@@ -285,7 +289,7 @@ def extraction_of(files: Sequence[Path], streams: Mapping[str, Stream], out: Pat
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             raw = hydra.compose("extract", let_checked_refuse(list(options)))
     except HydraException as error:
-        raise InputError(f"--extract: {error}") from error
+        raise InputError(str(error)) from error
     plain = OmegaConf.to_container(raw, resolve=False)
     assert isinstance(plain, dict)
     made = [spec.extraction for spec in streams.values() if spec.extraction is not None]

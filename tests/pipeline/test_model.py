@@ -1,0 +1,165 @@
+import numpy as np
+import pytest
+import torch
+
+from fake_members import MAX_POINTS, WIDTHS, member, video
+from pamfn.errors import InputError
+from pamfn.pipeline.inputs import Sample
+from pamfn.pipeline.model import Model
+from pamfn.pipeline.reference import Reference
+
+TRUE = tuple(np.linspace(2, 22, 41))
+OFF = tuple(x + (1.0 if i % 2 else -1.0) * (i % 10) / 4 for i, x in enumerate(TRUE))
+
+
+def reference(*streams: str) -> Reference:
+    random = np.random.default_rng(0)
+    means = {m: random.normal(0.5, 0.1, (30, WIDTHS[m])).astype(np.float32) for m in streams}
+    return Reference(np.linspace(0, 25, 30), np.full(30, 9), means)
+
+
+def test_one_run_scores_in_points_with_intervals_of_its_held_out_residuals():
+    model = Model([member(true=TRUE, predicted=OFF, reference=reference("rgb"))])
+    prediction = model.predict(video(0.5))
+    assert prediction.points == 12.5
+    assert prediction.intervals == {0.8: pytest.approx((10.5, 14.5)), 0.9: pytest.approx((10.25, 14.75))}
+    assert (prediction.low, prediction.high) == prediction.intervals[0.9]
+    assert prediction.spread == 0
+    assert prediction.warnings == []
+    assert prediction.members == {}
+
+
+def test_an_interval_ends_where_points_do():
+    model = Model([member(true=TRUE, predicted=OFF)])
+    assert model.predict(video(0.99)).high == MAX_POINTS
+    assert model.predict(video(0.01)).low == 0
+
+
+def test_without_held_out_videos_there_is_no_interval_and_the_reason_is_said():
+    prediction = Model([member()]).predict(video(0.5))
+    assert prediction.low is None
+    assert prediction.intervals == {}
+    assert any(
+        "no interval: there are no held-out predictions (reported: holdout)" in text for text in prediction.warnings
+    )
+    few = Model([member(true=TRUE[:6], predicted=OFF[:6])])
+    assert few.predict(video(0.5)).intervals.keys() == {0.8}
+    assert any(text == "no interval at 90%: 6 held-out videos are too few for it" for text in few.notes)
+
+
+def test_several_runs_are_averaged_on_one_scale_of_their_own():
+    """The second run's scale is half as wide and shifted; alike on their own scales, they agree on the common one."""
+    half = [x / 2 + 4 for x in TRUE]
+    one = member("one", true=TRUE, predicted=TRUE)
+    two = member("two", true=TRUE, predicted=half, score=lambda f: float(f["rgb"].mean()) / 2 + 4 / MAX_POINTS)
+    model = Model([one, two])
+    centre, wide = np.mean([np.mean(TRUE), np.mean(half)]), np.mean([np.std(TRUE), np.std(half)])
+    for value in (0.2, 0.5, 0.8):
+        prediction = model.predict(video(value))
+        expected = centre + wide * (MAX_POINTS * value - np.mean(TRUE)) / np.std(TRUE)
+        assert prediction.points == pytest.approx(expected)
+        assert prediction.spread == pytest.approx(0, abs=1e-9)
+        assert list(prediction.members.values()) == pytest.approx([expected, expected])
+
+
+def test_a_video_gets_the_same_score_alone_and_among_others():
+    model = Model([member("one", true=TRUE, predicted=OFF), member("two", true=TRUE, predicted=TRUE)])
+    alone = model.predict(video(0.3))
+    for value in np.linspace(0, 1, 20):
+        model.predict(video(value))
+    assert model.predict(video(0.3)) == alone
+
+
+def test_runs_of_different_streams_read_their_own():
+    rgb = member("a", streams=["rgb"], true=TRUE, predicted=TRUE)
+    audio = member("b", streams=["audio"], true=TRUE, predicted=TRUE)
+    model = Model([rgb, audio])
+    assert set(model.streams) == {"rgb", "audio"}
+    prediction = model.predict({**video(0.4), **video(0.6, ["audio"])})
+    assert prediction.points == pytest.approx(12.5)
+    assert prediction.spread == pytest.approx(np.std([10, 15], ddof=1))
+
+
+@pytest.mark.parametrize(
+    ("others", "sentence"),
+    [
+        ({"task": "fisv_pcs"}, r"do not predict the same: one fisv_tes, two fisv_pcs"),
+        ({"extractor": "UNMT"}, r"two reads rgb features of UNMT, and others of VST"),
+        ({"true": (1.0, 2.0), "predicted": (3.0, 3.0)}, r"predicts the same for every video. Leave it out"),
+        ({"true": (), "predicted": ()}, r"has neither held-out predictions nor those of its training videos"),
+    ],
+)
+def test_runs_that_cannot_score_together_are_refused(others, sentence):
+    given = {"true": TRUE, "predicted": OFF} | others
+    with pytest.raises(InputError, match=sentence):
+        Model([member("one", true=TRUE, predicted=OFF), member("two", **given)])
+
+
+def test_a_stream_that_is_not_there_counts_as_not_recorded_and_is_said():
+    streams = ["rgb", "audio"]
+    model = Model([member("fused", streams=streams, true=TRUE, predicted=OFF)])
+    prediction = model.predict(video(0.5))
+    assert prediction.points == 6.25  # the mean with zeros
+    (said,) = [text for text in prediction.warnings if "without audio" in text]
+    assert said.startswith("scored without audio: what that costs was not measured (train the same with available=")
+    with pytest.raises(InputError, match=r"rgb, audio features are missing|none of the streams"):
+        model.predict({})
+    with pytest.raises(InputError, match="audio features are missing: method cannot score without them"):
+        Model([member("method", streams=streams, kind="baseline")]).predict(video(0.5))
+
+
+@pytest.mark.parametrize(
+    ("features", "sentence"),
+    [
+        ({"pose": np.zeros((9, 6), np.float32)}, "pose: the network reads rgb"),
+        ({"rgb": np.zeros((9, 7), np.float32)}, "its rgb features are 7 wide, and the network reads 6"),
+        ({"rgb": np.zeros((9, 2, 6), np.float32)}, r"shape \(9, 2, 6\): expected \(segments, width\)"),
+        ({"rgb": np.zeros((3, 6), np.float32)}, "3 segments: the network needs 4 or more"),
+        ({"rgb": np.full((9, 6), np.nan, np.float32)}, "no finite numbers"),
+        ({"rgb": np.zeros((9, 6), np.int64)}, "rgb: expected floating-point features"),
+        ({"rgb": np.full((9, 6), 3e38, np.float32)}, "no finite number: its features are far beyond"),
+    ],
+)
+def test_features_that_are_none_are_refused(features, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Model([member()]).predict(features)
+
+
+def test_tensors_and_float64_are_taken():
+    model = Model([member()])
+    assert model.predict({"rgb": torch.full((9, 6), 0.5)}).points == 12.5
+    assert model.predict({"rgb": np.full((9, 6), 0.5)}).points == 12.5
+    assert model.predict({"rgb": np.full((9, 6), 0.5, np.float16)}).points == 12.5
+
+
+def test_streams_of_almost_one_length_are_cut_and_others_refused():
+    model = Model([member("fused", streams=["rgb", "audio"])])
+    prediction = model.predict({**video(0.5, segments=9), **video(0.5, ["audio"], segments=10)})
+    assert "cut to its shortest stream, 9 segments" in prediction.warnings
+    with pytest.raises(InputError, match="different numbers of segments: rgb 9, audio 12"):
+        model.predict({**video(0.5, segments=9), **video(0.5, ["audio"], segments=12)})
+
+
+def test_masking_shows_where_the_points_are():
+    model = Model([member(streams=["rgb", "audio"], reference=reference("rgb", "audio"))])
+    features = {**video(0.5), **video(0.5, ["audio"])}
+    features["rgb"][2] = 3.0
+    explained = model.explain(Sample("a video", features))
+    assert explained.occlusion is not None
+    best = explained.occlusion.windows[explained.occlusion.window_losses.argmax()]
+    assert best[0] <= 2 < best[1]
+    assert set(explained.occlusion.stream_losses) == {"rgb", "audio"}
+    assert model.explain(Sample("a video", features), parts=False).occlusion is None
+
+
+def test_without_a_reference_nothing_is_masked_and_that_is_said():
+    explained = Model([member()]).explain(Sample("a video", video(0.5)))
+    assert explained.occlusion is None
+    assert any("nothing is known of the training videos" in text for text in explained.prediction.warnings)
+
+
+def test_a_video_unlike_those_of_training_is_told():
+    model = Model([member(reference=reference("rgb"))])
+    usual = reference("rgb").means["rgb"][3][None].repeat(9, axis=0)
+    assert not [text for text in model.predict({"rgb": usual}).warnings if "unlike" in text]
+    assert [text for text in model.predict(video(40.0)).warnings if text.startswith("rgb unlike any training video")]
