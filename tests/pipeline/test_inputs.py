@@ -179,9 +179,10 @@ def test_of_videos_the_settings_must_be_known(tmp_path, read):
         read_inputs([str(video)], STREAMS, extracted=tmp_path / "out", options=["devise=cpu"], say=lambda _: None)
     weights = tmp_path / "weights.pth"
     weights.write_bytes(b"others")
+    real = {"audio": Stream("AST", 768, MADE["audio"] | {"width": 768})}
     with pytest.raises(InputError, match=r"its audio features are not .*weights is ab in training, and here"):
         read_inputs(
-            [str(video)], STREAMS, extracted=tmp_path / "out", options=[f"weights.ast={weights}"], say=lambda _: None
+            [str(video)], real, extracted=tmp_path / "out", options=[f"weights.ast={weights}"], say=lambda _: None
         )
 
 

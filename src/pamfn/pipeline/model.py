@@ -207,7 +207,7 @@ class Model:
         """Return the mean of all members' points, its spread, and {member: its points}, all on the common scale."""
         own, spreads = {}, []
         for member in self.members:
-            score, spread = member.scorer({m: torch.from_numpy(features[m])[None] for m in member.streams})
+            score, spread = member.scorer({m: torch.tensor(features[m])[None] for m in member.streams})
             own[member.name] = float(self.on_scale(member, member.weights, score.numpy() * member.scale)[0])
             spreads.append(float(spread[0]) * member.scale)
         if not all(map(math.isfinite, own.values())):
@@ -220,7 +220,7 @@ class Model:
         """Score every clip of complete features: the mean of the members' probabilities (t,)."""
         each = []
         for member in self.members:
-            logits, _ = member.scorer({m: torch.from_numpy(features[m])[None] for m in member.streams})
+            logits, _ = member.scorer({m: torch.tensor(features[m])[None] for m in member.streams})
             each.append(HighlightTask(weak=bool(vars(member.data)["bags"])).shown(logits[0].numpy()))
         scores = np.mean(each, axis=0)
         spread = float(np.std(each, axis=0, ddof=1).mean()) if len(each) > 1 else 0.0
@@ -232,7 +232,7 @@ class Model:
         if len(self.members) > 1 or not isinstance(network, PAMFN):
             return []
         device, zero = self.members[0].scorer.device, torch.zeros(1, dtype=torch.long)
-        placed = {m: torch.from_numpy(features[m])[None].float().to(device) for m in self.streams}
+        placed = {m: torch.tensor(features[m])[None].float().to(device) for m in self.streams}
         ((_, stages, _),) = on_batch(network, Batch(placed, None, zero, zero))
         segments = len(next(iter(features.values())))
         steps = network.stage_lengths(segments)
