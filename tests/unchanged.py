@@ -40,6 +40,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "fisv/modalities_paper_recipe_paper": ("modalities", FISV[0], "+ablation=rgb_only", FISV[1], "recipe=paper"),
     "fisv/aqa_methods_paper": METHODS,
     "fisv/aqa_methods_holdout": (*METHODS, "protocol=holdout"),
+    "fisv/aqa_methods_holdout_mean": (*METHODS, "protocol=holdout", "--mean"),
 }
 """{file below experiments/results: what `pamfn.tables` is asked for}, as experiments/results/README.md says."""
 

@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--format", choices=get_args(Format), default="markdown")
     parser.add_argument("--metric", choices=list(METRICS), help="default: srcc, or map of highlights")
     parser.add_argument("--select", choices=list(RULES), help="another epoch's number than the runs report")
+    parser.add_argument("--mean", action="store_true", help="also the means of each row's networks, and of all of them")
     parser.add_argument("--runs", metavar="DIR", help="where finished runs are (default: PAMFN_OUTPUT_DIR or runs)")
     parser.add_argument("--no-wandb", action="store_true", help="do not log the table to W&B")
     arguments = parser.parse_intermixed_args()
@@ -37,6 +38,7 @@ def main() -> None:
             arguments.format,
             arguments.metric,
             arguments.select,
+            mean=arguments.mean,
             wandb=not arguments.no_wandb,
         )
     except InputError as error:

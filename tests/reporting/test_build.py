@@ -664,7 +664,7 @@ def test_the_papers_figures_are_beside_its_own_data_only(tmp_path: Path):
         ("fusionnets", [], {"select": "best"}, "choose one of best_on_test"),
     ],
 )
-def test_what_is_not_there_is_refused(name: str, overrides: list[str], how: dict[str, str], sentence: str):
+def test_what_is_not_there_is_refused(name: str, overrides: list[str], how: dict[str, Any], sentence: str):
     with pytest.raises(InputError, match=sentence):
         build(name, *overrides, **how)
 

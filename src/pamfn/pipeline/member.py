@@ -11,6 +11,7 @@ import torch
 from pamfn.config.schema import Config
 from pamfn.data.base_datamodule import VideoDataModule
 from pamfn.errors import InputError
+from pamfn.evaluation.averaging import ENOUGH, Scale
 from pamfn.evaluation.metrics import main_metric
 from pamfn.models.network import Network
 from pamfn.pipeline.build import data_module
@@ -55,24 +56,24 @@ class Member:
         """The network, on its device and in evaluation mode."""
         return self.scorer.network
 
-    def own_scale(self, weights: str) -> tuple[float, float]:
-        """Return mean and standard deviation of this run's predictions: held-out ones if there are, else of training.
+    def own_scale(self, weights: str) -> Scale:
+        """Return the scale of this run's predictions: of those held out if they are enough, else of those of training.
 
         Raises:
             InputError: when there are neither, or they are all equal.
         """
-        if weights in self.held_out:
+        if weights in self.held_out and len(self.held_out[weights].predicted) >= ENOUGH:
             predicted = self.held_out[weights].predicted
         elif self.reference is not None and weights in self.reference.predicted:
             predicted = self.reference.predicted[weights]
         else:
             raise InputError(
-                f"{self.folder}: has neither held-out predictions nor those of its training videos, by which several "
-                "networks are brought to one scale. Train it again, or with protocol=holdout."
+                f"{self.folder}: has neither {ENOUGH} held-out predictions nor those of its training videos, by which "
+                "several networks are brought to one scale. Train it again, or with protocol=holdout."
             )
         if not predicted.std() > 0:
             raise InputError(f"{self.folder}: predicts the same for every video. Leave it out.")
-        return float(predicted.mean()), float(predicted.std())
+        return Scale.of(predicted)
 
 
 def open_member(folder: Path, weights: Weights, data_dir: str | None, trust: Sequence[str] = ()) -> Member:
@@ -89,7 +90,7 @@ def open_member(folder: Path, weights: Weights, data_dir: str | None, trust: Seq
     scores = data.predicts == "score"
     scale = float(vars(data)["max_score"]) if scores else 1.0
     held_out = held_out_of(folder) if scores else {}
-    unknown_scale = scores and not held_out
+    unknown_scale = scores and len(next(iter(held_out.values())).true if held_out else ()) < ENOUGH
     reference = read_reference(folder) or reference_from_data(data, scorer, scale, weights if unknown_scale else None)
     extraction = {} if reference is None else reference.extraction
     streams = {

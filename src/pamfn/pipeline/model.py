@@ -10,6 +10,7 @@ import torch
 
 from pamfn.data.batches import Batch, Videos
 from pamfn.errors import InputError
+from pamfn.evaluation.averaging import common_scale
 from pamfn.evaluation.conformal import cv_plus, split_conformal
 from pamfn.models.average import AverageNetwork
 from pamfn.models.network import Network
@@ -46,7 +47,7 @@ class Model:
         self.finds_highlights = self.data.predicts == "highlights"
         several = len(members) > 1 and not self.finds_highlights
         scales = [member.own_scale(member.weights) for member in members] if several else []
-        self.scale_to = tuple(float(np.mean(values)) for values in zip(*scales, strict=True))
+        self.scale_to = common_scale(scales) if several else None
         self.notes = [] if self.finds_highlights else [*self.notes_on_intervals()]
         if all(member.reference is None for member in members):
             self.notes.append(
@@ -101,11 +102,7 @@ class Model:
 
     def to_scale(self, member: Member, weights: str) -> tuple[float, float]:
         """Return (factor, shift) that bring a member's points to the common scale."""
-        if not self.scale_to:
-            return 1.0, 0.0
-        (mean, deviation), (common_mean, common_deviation) = member.own_scale(weights), self.scale_to
-        factor = common_deviation / deviation
-        return factor, common_mean - factor * mean
+        return member.own_scale(weights).onto(self.scale_to) if self.scale_to else (1.0, 0.0)
 
     def on_scale(self, member: Member, weights: str, points: np.ndarray) -> np.ndarray:
         """Bring a member's points to the common scale."""

@@ -17,6 +17,7 @@ from pamfn.evaluation.metrics import METRICS, metrics_of
 from pamfn.evaluation.selection import RULES
 from pamfn.reporting.cells import AVERAGES, COLUMNS, Measured, Place
 from pamfn.reporting.collect import FinishedJob, clip_counts, finished_jobs, measurements, refuse_mixed, reported
+from pamfn.reporting.mean_rows import mean_rows
 from pamfn.reporting.provenance import counted, machine, provenance
 from pamfn.reporting.render import BuiltTable, Cost, Layout, build_table
 from pamfn.reporting.sweep import Sweep, first_jobs, sweep_of, which_videos
@@ -24,19 +25,24 @@ from pamfn.reporting.sweep import Sweep, first_jobs, sweep_of, which_videos
 CHANCE = "Random order"
 
 
-def table(name: str, *overrides: str, metric: str | None = None, select: str | None = None) -> BuiltTable:
+def table(
+    name: str, *overrides: str, metric: str | None = None, select: str | None = None, mean: bool = False
+) -> BuiltTable:
     """Build a table of the paper from the finished runs of its sweep, in the configured output or the archive.
 
     overrides: settings of the sweep, e.g. `"+experiment=uiprmd", "seed=0"`. metric: one of `METRICS`, by default the
-    table's own. select: one of `RULES`, by default what every run reports.
+    table's own. select: one of `RULES`, by default what every run reports. mean: whether to add rows for the means of
+    the networks of each row, and of all rows.
 
     Raises:
         InputError: for an unknown table, setting, metric or selection, and for real and synthetic data in one table.
     """
-    return built(sweep_of(name, overrides), overrides, metric, select)
+    return built(sweep_of(name, overrides), overrides, metric, select, mean=mean)
 
 
-def built(sweep: Sweep, overrides: Sequence[str], metric: str | None = None, select: str | None = None) -> BuiltTable:
+def built(
+    sweep: Sweep, overrides: Sequence[str], metric: str | None = None, select: str | None = None, *, mean: bool = False
+) -> BuiltTable:
     """The table of an expanded sweep."""
     table = sweep.table
     if select is not None and select not in RULES:
@@ -52,12 +58,15 @@ def built(sweep: Sweep, overrides: Sequence[str], metric: str | None = None, sel
     measured, doubts = measurements(jobs, columns, table.rows, metric, select)
     by_chance, of_chance = chance_levels(jobs, columns, metric) if METRICS[metric].chance else ([], [])
     measured += by_chance
+    means, of_means = mean_rows(jobs, columns, table.rows, metric, select) if mean else ([], [])
+    measured += means
     figures = {} if synthetic else figures_beside(sweep, papers, metric)  # a difference would say nothing
     results = {done.run.path: done.result for done in jobs}
     costs = costs_of(table, jobs)
     notes = [
         *(table.notes if figures else []),
         *of_chance,
+        *of_means,
         *problems,
         *doubts,
         *cost_notes(costs, (machine(result) for result in results.values() if result.get("inference_ms"))),
@@ -79,6 +88,7 @@ def built(sweep: Sweep, overrides: Sequence[str], metric: str | None = None, sel
         rows=[
             *(name for name in of_file if name in swept),
             *sorted(swept - set(of_file)),
+            *dict.fromkeys(one.row for one in means),
             *([CHANCE] if by_chance else []),
         ],
         columns=list(columns.values()),

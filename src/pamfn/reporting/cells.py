@@ -38,6 +38,9 @@ SLIP = 0.0015
 
 NAN = float("nan")
 
+MEAN = -1
+"""Stands where a seed does for the number of a mean of several networks."""
+
 Place = tuple[str, str]
 """A row's name and a column's."""
 
@@ -58,10 +61,10 @@ class Measured:
 class Cell:
     """Our number over seeds, the paper's, and how they compare; nan for what there is not.
 
-    values: {seed: number}. mean and std are over the seeds whose number is defined, n says how many. low, high: 95 %
-    interval over test videos. p: against the full row, over the seeds of both; p_seeds: those, where one row has more.
-    equal_to: other rows with the same numbers. misprint: the paper's average is not that of its own figures; what that
-    would be.
+    values: {seed: number}; {MEAN: number} of a mean of several networks. mean and std are over the seeds whose number
+    is defined, n says how many. low, high: 95 % interval over test videos. p: against the full row, over the seeds of
+    both (of a mean of networks: over all of the full row's); p_seeds: those, where one row has more. equal_to: other
+    rows with the same numbers. misprint: the paper's average is not that of its own figures; what that would be.
     """
 
     row: str
@@ -241,8 +244,12 @@ def with_interval(cell: Cell, samples: Mapping[Place, Resampled], full: str | No
     low, high = interval(sample.over(sample.seeds))
     cell = replace(cell, low=low, high=high)
     other = samples.get((full, cell.column)) if full is not None and full != cell.row else None
-    common = [seed for seed in sample.seeds if other is not None and seed in other.seeds]
-    if other is None or other.truth != sample.truth or not common:
+    if other is None or other.truth != sample.truth:
+        return cell
+    if sample.seeds == [MEAN]:  # against all seeds of the full row
+        return replace(cell, p=paired_p(sample.over([MEAN]), other.over(other.seeds)))
+    common = [seed for seed in sample.seeds if seed in other.seeds]
+    if not common:
         return cell
     p_seeds = () if len(common) == len(sample.seeds) == len(other.seeds) else tuple(common)
     return replace(cell, p=paired_p(sample.over(common), other.over(common)), p_seeds=p_seeds)

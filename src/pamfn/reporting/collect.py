@@ -91,7 +91,7 @@ def measurements(
             other[f"{metric} under {rule}, but {', '.join(metrics)}"] += 1
             continue
         value = NAN if metrics[metric] is None else float(metrics[metric])
-        weights = weights_by_rule(done.result["reported"]).get(rule)
+        weights = weights_of(done, select)
         predicted = None
         if weights is None:
             unstored[rule] += 1
@@ -132,6 +132,12 @@ def predictions(done: FinishedJob, weights: str, metric: str, stored: float) -> 
             f"{stored:.6f}; one of them was changed."
         )
     return of_videos
+
+
+def weights_of(done: FinishedJob, select: str | None) -> str | None:
+    """The stored weights whose numbers a rule gives; None where it gives those of no stored ones."""
+    reported = done.result["reported"]
+    return weights_by_rule(reported).get(select or reported)
 
 
 def clip_counts(done: FinishedJob) -> list[tuple[int, int]]:

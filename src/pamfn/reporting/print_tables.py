@@ -25,7 +25,14 @@ READ = ("paths", "logger")
 
 
 def print_tables(
-    name: str, overrides: Sequence[str], form: Format, metric: str | None, select: str | None, *, wandb: bool
+    name: str,
+    overrides: Sequence[str],
+    form: Format,
+    metric: str | None,
+    select: str | None,
+    *,
+    mean: bool,
+    wandb: bool,
 ) -> None:
     """Print the table of this name, or the tables `protocols`, then log them to W&B if the settings do.
 
@@ -35,6 +42,8 @@ def print_tables(
     if name == "protocols":
         if select:
             raise InputError("--select: `protocols` shows every selection.")
+        if mean:
+            raise InputError("--mean: `protocols` shows single runs. Give the name of a table.")
         refuse_unread(overrides)
         settings = composed(overrides)
         tables = protocols(every_result(settings.paths.output_dir), metric)
@@ -43,7 +52,7 @@ def print_tables(
     else:
         sweep = sweep_of(name, overrides)
         settings = sweep.jobs[0].config
-        tables = [built(sweep, overrides, metric, select)]
+        tables = [built(sweep, overrides, metric, select, mean=mean)]
     show(tables, form)
     if settings.logger.wandb and wandb:
         log_to_wandb(tables, name, settings)

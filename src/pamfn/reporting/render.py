@@ -12,7 +12,7 @@ import pandas as pd
 from jinja2 import StrictUndefined, Template
 
 from pamfn.evaluation.metrics import METRICS
-from pamfn.reporting.cells import AVERAGES, Cell, Measured, Place, cells_of, ordered
+from pamfn.reporting.cells import AVERAGES, MEAN, Cell, Measured, Place, cells_of, ordered
 from pamfn.reporting.collect import FinishedJob
 
 Format = Literal["markdown", "latex", "csv", "html"]
@@ -114,7 +114,7 @@ class BuiltTable:
         lines: list[dict[str, object]] = [
             {
                 **{"table": self.title, "row": cell.row, "column": cell.column, "metric": self.metric, "n": cell.n},
-                "values": " ".join(f"{seed}:{value!r}" for seed, value in cell.values.items()),
+                "values": " ".join(f"{'mean' if s == MEAN else s}:{value!r}" for s, value in cell.values.items()),
                 **{"mean": cell.mean, "std": cell.std, "low": cell.low, "high": cell.high, "paper": cell.paper},
                 **{"difference": cell.difference, "outside": cell.outside if cell.comparable else None, "p": cell.p},
                 **{"equal_to": "; ".join(cell.equal_to), "misprint": cell.misprint},
@@ -237,7 +237,8 @@ def ours(metric: str, cell: Cell) -> str:
     if not cell.n:
         return "nan"
     bounds = "" if math.isnan(cell.low) else f" [{number(metric, cell.low, 2)}, {number(metric, cell.high, 2)}]"
-    return f"{mean_and_std(metric, cell)} ({cell.n}){bounds}{f' {EQUAL}' if cell.equal_to else ''}"
+    seeds = "" if MEAN in cell.values else f" ({cell.n})"
+    return f"{mean_and_std(metric, cell)}{seeds}{bounds}{f' {EQUAL}' if cell.equal_to else ''}"
 
 
 def of_paper(metric: str, cell: Cell) -> str:
