@@ -11,15 +11,19 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import extraction
+from benchmarks import coverage, extraction, mistakes
 from benchmarks.__main__ import main
 from benchmarks.counts import Counts, counted
 from benchmarks.devices import CPU
 from benchmarks.profiles import seconds_by_kind
 from benchmarks.timing import compare
+from fake_members import member
 from made_videos import write_video
+from pamfn.data.features import FeatureSet, write_store
 from pamfn.extraction.networks.video_swin import VideoSwinTransformer
 from pamfn.extraction.networks.vit import AudioSpectrogramTransformer, UnmaskedTeacher
+from pamfn.pipeline.model import Model
+from pamfn.pipeline.reference import Reference
 
 
 def test_operations_of_products_and_bytes_of_everything_else_are_counted():
@@ -133,3 +137,30 @@ def test_rows_of_extraction_are_printed_with_what_else_was_found(
     shown = capsys.readouterr().out
     assert "default streams of a.mp4, against a decode and Pillow for each" in shown
     assert "times real time, 2 segments" in shown
+
+
+def test_coverage_of_the_archived_runs_is_the_committed_one(capsys: pytest.CaptureFixture[str]):
+    coverage.main()
+    committed = Path(__file__).parents[1] / "experiments" / "results" / "coverage.md"
+    assert committed.read_text().endswith(capsys.readouterr().out)
+
+
+def test_a_planted_mistake_is_found_where_the_score_gains_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    videos = {"early": np.ones((12, 6), np.float32), "late": np.ones((12, 6), np.float32)}
+    videos["early"][2] = videos["late"][9] = -5
+    made = {"reading": {"fps": "25"}, "extractor": {"_target_": "pamfn.extraction.HOG"}, "width": 6}
+    store, source = tmp_path / "NEW_rgb_HOG.safetensors", tmp_path / "source.npy"
+    source.touch()
+    write_store(FeatureSet(videos, "0" * 32, source, made), store, extractor="HOG")
+    lines = ["name\tmistake\tsecond", f"early\tjerk\t{2.5 * 1.28}", f"late\tlost_beat\t{2.5 * 1.28}"]
+    (tmp_path / "MISTAKES.txt").write_text("\n".join(lines) + "\n")
+    seen = Reference(None, np.full(30, 12), {"rgb": np.ones((30, 6), np.float32)})
+    model = Model([member(extractor="HOG", reference=seen)])
+    monkeypatch.setattr(mistakes, "load", lambda run: model)
+    monkeypatch.setattr(sys, "argv", ["mistakes", str(store), str(tmp_path / "MISTAKES.txt"), "run"])
+    mistakes.main()
+    jerk, lost_beat = capsys.readouterr().out.splitlines()
+    assert jerk.startswith("run jerk: 1.00 [0.03, 1.00] of 1, at random 0.30")
+    assert lost_beat.startswith("run lost_beat: 0.00")

@@ -170,7 +170,7 @@ def test_a_stored_null_is_another_number_than_one_computed_now(
     result["metrics"] = {"holdout": stored}
     monkeypatch.setattr(rescore, "with_weights", lambda run: result)
     monkeypatch.setattr(rescore, "configuration", lambda *_: None)
-    monkeypatch.setattr(rescore, "rescored", lambda *_: now)
+    monkeypatch.setattr(rescore, "rescored", lambda *_: (now, None))
     monkeypatch.setattr(rescore, "changed_data", lambda *_: ["FISV/test.txt"])
     assert rescore.evaluate(tmp_path, "test", "selected", None, None, None) == ["srcc", "mse"]
     told = capsys.readouterr().out

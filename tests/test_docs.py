@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from small_clips import write_clips
 ROOT = Path(__file__).parents[1]
 PAGES = (
     *("README.md", "docs/README.md", "docs/data.md", "docs/extraction.md", "docs/configuration.md", "docs/running.md"),
-    *("docs/tables.md", "docs/highlights.md", "docs/export.md", "docs/results.md", "docs/performance.md"),
-    *("docs/methods.md", "docs/paper-vs-code.md", "docs/extending.md"),
+    *("docs/prediction.md", "docs/tables.md", "docs/highlights.md", "docs/export.md", "docs/results.md"),
+    *("docs/performance.md", "docs/methods.md", "docs/paper-vs-code.md", "docs/extending.md"),
 )
 """In an order in which their commands work."""
 TEXT = {page: (ROOT / page).read_text() for page in PAGES}
@@ -88,6 +89,10 @@ def test_the_commands_of_readme_and_docs_run_one_after_another(tmp_path: Path, t
         else:
             done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, line + "\n" + done.stdout + done.stderr
+    for block in (block for block in blocks("python") if "pamfn.fit(" not in block):  # tests/test_main.py trains
+        code = [sys.executable, "-c", block]
+        done = subprocess.run(code, cwd=tmp_path, env=os.environ | places, capture_output=True, text=True)
+        assert done.returncode == 0, block + "\n" + done.stdout + done.stderr
 
 
 def test_the_job_for_slurm_is_a_script_whose_command_composes(tmp_path: Path, tiny_data: Path):

@@ -699,7 +699,7 @@ def test_a_method_leaves_the_same_folder_as_every_network_and_is_found_again(
     assert run.path.parent.name == "baseline"
     assert {p.name for p in run.path.iterdir()} == {
         *("result.json", "predictions.csv", "curves.csv", "curves.png", "predictions.png"),
-        *("selected.safetensors", "last.safetensors", ".lock"),
+        *("selected.safetensors", "last.safetensors", "reference.safetensors", ".lock"),
     }
     found = result(run)
     assert (found["kind"], found["modalities"], found["branches"]) == ("baseline", READS.get(name, ["rgb"]), {})

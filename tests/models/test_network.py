@@ -16,6 +16,7 @@ from composed import composed
 from pamfn.config.validation import checked
 from pamfn.errors import InputError
 from pamfn.models import PAMFN, LateFusion, ModalityBranch, Network
+from pamfn.models.average import AverageNetwork
 from pamfn.models.baselines import GDLT, MSAF, MSLSTM, UMT, ActionNet, JointVA, MiniNet, PooledSVR
 from pamfn.pipeline.two_stage import run_job
 
@@ -24,6 +25,10 @@ ONE, TWO = {"rgb": 6}, {"rgb": 6, "audio": 4}
 
 def branches(**chosen: Any) -> dict[str, ModalityBranch]:
     return {m: ModalityBranch(width=width, d_model=8, hidden=6, **chosen) for m, width in TWO.items()}
+
+
+def average(networks: Mapping[str, Network]) -> AverageNetwork:
+    return AverageNetwork([*networks.values()], [[m] for m in networks], [1.0, 0.5], [0.0, 0.1])
 
 
 class Case(NamedTuple):
@@ -43,6 +48,8 @@ CASES = {
     "pamfn, sampling": Case(lambda: PAMFN(branches=branches(), num_fusion_nets=2, decoding="mean"), TWO, 4),
     "pamfn of clips": Case(lambda: PAMFN(branches=branches(per_segment=True), num_fusion_nets=2), TWO, 2, True),
     "late fusion": Case(lambda: LateFusion(branches=branches(num_stages=2), fusion="average"), TWO, 2),
+    "average": Case(lambda: average(branches()), TWO, 4),
+    "average of clips": Case(lambda: average(branches(per_segment=True)), TWO, 2, True),
     "gdlt": Case(lambda: GDLT(widths=ONE, d_model=8, hidden=6, feed_forward=8), ONE, 1),
     "action_net": Case(lambda: ActionNet(widths=TWO, d_model=8, hidden=6, head_hidden=5), TWO, 1),
     "ms_lstm": Case(lambda: MSLSTM(widths=ONE, embedding=7, hidden=8), ONE, 8),

@@ -465,7 +465,7 @@ def test_predict_evaluate_and_the_table_read_a_highlight_run(tmp_path: Path, run
     dashed = run_cli(["predict", str(run.path), "--split", "test", "d5", "--", "-d9", "--x"])
     assert dashed.stderr == "error: -d9, --x: not in test of youtube_dog, which has d5, d6, ...\n"
     two = run_cli(["predict", str(run.path), str(run.path)])
-    assert (two.returncode, two.stderr.startswith(f"error: {run.path} is a folder, not a video: one run")) == (1, True)
+    assert (two.returncode, two.stderr) == (1, "error: a run is named twice: every network of a mean counts once.\n")
     unknown = run_cli(["predict", str(run.path), "d9"])
     assert (unknown.returncode, unknown.stderr) == (1, "error: d9: not in test of youtube_dog, which has d5, d6, ...\n")
     evaluated = run_cli(["evaluate", str(run.path)])

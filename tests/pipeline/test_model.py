@@ -62,6 +62,12 @@ def test_several_runs_are_averaged_on_one_scale_of_their_own():
         assert list(prediction.members.values()) == pytest.approx([expected, expected])
 
 
+def test_where_few_videos_were_held_out_the_training_videos_tell_the_scale():
+    known = Reference(np.array(TRUE), np.full(41, 9), {}, {"selected": np.array(TRUE) / 2, "last": np.array(TRUE) / 2})
+    few = member("few", true=TRUE[:2], predicted=TRUE[:2], reference=known)
+    assert few.own_scale("selected") == (np.mean(TRUE) / 2, np.std(np.array(TRUE) / 2))
+
+
 def test_a_video_gets_the_same_score_alone_and_among_others():
     model = Model([member("one", true=TRUE, predicted=OFF), member("two", true=TRUE, predicted=TRUE)])
     alone = model.predict(video(0.3))
@@ -85,8 +91,8 @@ def test_runs_of_different_streams_read_their_own():
     [
         ({"task": "fisv_pcs"}, r"do not predict the same: one fisv_tes, two fisv_pcs"),
         ({"extractor": "UNMT"}, r"two reads rgb features of UNMT, and others of VST"),
-        ({"true": (1.0, 2.0), "predicted": (3.0, 3.0)}, r"predicts the same for every video. Leave it out"),
-        ({"true": (), "predicted": ()}, r"has neither held-out predictions nor those of its training videos"),
+        ({"true": TRUE, "predicted": (3.0,) * len(TRUE)}, r"predicts the same for every video. Leave it out"),
+        ({"true": TRUE[:9], "predicted": OFF[:9]}, r"has neither 10 held-out predictions nor those of its training"),
     ],
 )
 def test_runs_that_cannot_score_together_are_refused(others, sentence):

@@ -45,7 +45,7 @@ def test_a_video_far_from_all_is_told_with_its_stream(reference):
     assert reference.warnings(usual) == []
     (said,) = reference.warnings({**usual, "rgb": usual["rgb"] + 30})
     assert said.startswith("rgb unlike any training video: ")
-    assert said.endswith("further than 100% of them")
+    assert said.endswith("further than all of them")
 
 
 def test_about_one_usual_video_in_a_hundred_is_called_unusual():

@@ -76,7 +76,7 @@ def test_both_stages_leave_a_folder_that_says_everything(tmp_path):
     fused = run(small(tmp_path))
     assert {p.name for p in fused.path.iterdir()} == {
         *("result.json", "predictions.csv", "curves.csv", "curves.png", "predictions.png"),
-        *("selected.safetensors", "last.safetensors", ".lock"),
+        *("selected.safetensors", "last.safetensors", "reference.safetensors", ".lock"),
     }
     result = fused.result()
     assert result is not None

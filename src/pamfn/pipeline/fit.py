@@ -144,8 +144,8 @@ def evaluate_and_record(
 
 
 def predicted_for_train(config: Config, network: Network, data: VideoDataModule, weights: str) -> dict[str, np.ndarray]:
-    """{weights: points (n,) of the training videos}, for `Reference`; {} where videos were held out, or clips score."""
-    if "holdout" in data.splits or data.predicts != "score":
+    """{weights: points (n,) of the training videos}, for `Reference`; {} where clips are scored."""
+    if data.predicts != "score":
         return {}
     scores = Scorer(network, config).videos(data.splits["train"], data.test_batch_size)
     return {weights: (scores * task_of(data).scale).numpy()}

@@ -34,7 +34,7 @@ class Reference:
     points: (n,) the judges' points; None where clips are labelled
     lengths: (n,) number of segments
     means: {stream: (n, c) mean features of every video}
-    predicted: {weights: (n,) what the run predicts for them}; empty where videos were held out, which serve instead
+    predicted: {weights: (n,) what the run predicts for them}; empty where clips are labelled
     extraction: {stream: how `pamfn.extract` made its features}; None where that is not recorded
     """
 
@@ -75,9 +75,10 @@ class Reference:
             distance = float(cdist(new, seen).min())
             share = float((nearest < distance).mean())
             if share >= UNLIKE:
+                of_them = "all" if share == 1 else f"{share:.0%}"
                 said.append(
                     f"{stream} unlike any training video: {distance / float(np.median(nearest)):.1f} times as far from "
-                    f"the nearest of them as they are from one another (median), further than {share:.0%} of them"
+                    f"the nearest of them as they are from one another (median), further than {of_them} of them"
                 )
         segments, least, most = len(next(iter(features.values()))), int(self.lengths.min()), int(self.lengths.max())
         if not least <= segments <= most:

@@ -1,0 +1,102 @@
+"""How often prediction intervals cover test videos, from the archived runs: `python -m benchmarks.coverage`.
+
+For every method with runs that held videos out: split conformal, each run by itself, and CV+ over the seeds of one
+setting, whose networks are averaged on one scale; both are means over runs or settings. Behind the share of covered
+test videos stands its exact 95 % interval, as if the choice of these videos were the only thing that varies.
+"""
+
+import csv
+import json
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+from pamfn.evaluation.averaging import Scale, common_scale
+from pamfn.evaluation.conformal import coverage, cv_plus, split_conformal
+from pamfn.runs.held_out import held_out_of
+from pamfn.runs.lookup import ARCHIVE
+
+LEVELS = (0.8, 0.9)
+
+
+def main() -> None:
+    groups: dict[tuple[str, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for file in sorted(ARCHIVE.glob("*/*/result.json")):
+        result = json.loads(file.read_text(encoding="utf-8"))
+        if result["reported"] != "holdout" or result["kind"] == "missing" or result["data_source"] != "real":
+            continue
+        if held_out_of(file.parent):
+            method = (
+                file.parent.name.partition(f"-{result['name']}")[0] if result["kind"] == "baseline" else result["kind"]
+            )
+            keys = ("model", "recipe", "features", "modalities", "trainer", "protocol")
+            setting = json.dumps([result["config"][key] for key in keys], sort_keys=True)
+            groups[result["name"], f"{method}, {'+'.join(result['modalities'])}"][setting].append(file.parent)
+    print("| data | method | runs | level | split conformal: points wide, covered | CV+: points wide, covered |")
+    print("|---|---|---|---|---|---|")
+    for (name, method), settings in sorted(groups.items()):
+        runs = [run for of_setting in settings.values() for run in of_setting]
+        several = [of_setting for of_setting in settings.values() if len(of_setting) > 1]
+        count = f"{len(runs)} of {len(settings)} settings" if len(settings) > 1 else f"{len(runs)}"
+        for level in LEVELS:
+            alone = said([single(run, level) for run in runs])
+            mean = said([together(of_setting, level) for of_setting in several])
+            print(f"| {name} | {method} | {count} | {level:.0%} | {alone} | {mean} |")
+
+
+def said(found: list[tuple[float, float, int] | None]) -> str:
+    """The mean of widths and shares of covered videos, with the interval of the share."""
+    known = [each for each in found if each is not None]
+    if not known:
+        return "too few held out"
+    widths, shares, videos = zip(*known, strict=True)
+    share = fmean(shares)
+    _, low, high = coverage(round(share * min(videos)), min(videos))
+    return f"{fmean(widths):.1f}, {share:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def test_rows(run: Path) -> dict[str, tuple[float, float]]:
+    """{test video: true and predicted points} under the selected weights."""
+    with (run / "predictions.csv").open(newline="", encoding="utf-8") as lines:
+        rows = [row for row in csv.DictReader(lines) if (row["weights"], row["split"]) == ("selected", "test")]
+    return {row["video"]: (float(row["true"]), float(row["predicted"])) for row in rows}
+
+
+def single(run: Path, level: float) -> tuple[float, float, int] | None:
+    """Width, share of covered test videos and their number, of a run's own intervals."""
+    held, rows = held_out_of(run)["last"], test_rows(run)
+    residuals = held.true - held.predicted
+    intervals = [(true, split_conformal(predicted, residuals, level)) for true, predicted in rows.values()]
+    return measured([(true, interval) for true, interval in intervals if interval is not None])
+
+
+def measured(intervals: list[tuple[float, tuple[float, float]]]) -> tuple[float, float, int] | None:
+    """Mean width, share of true points inside, and number of intervals; None without any."""
+    if not intervals:
+        return None
+    inside = fmean(low <= true <= high for true, (low, high) in intervals)
+    return fmean(high - low for _, (low, high) in intervals), inside, len(intervals)
+
+
+def together(runs: list[Path], level: float) -> tuple[float, float, int] | None:
+    """The same of the intervals of the mean of several runs."""
+    held, rows = [held_out_of(run) for run in runs], [test_rows(run) for run in runs]
+    scales = {of: [Scale.of(h[of].predicted) for h in held] for of in held[0]}
+
+    def scaled(i: int, of: str, points: np.ndarray) -> np.ndarray:
+        factor, shift = scales[of][i].onto(common_scale(scales[of]))
+        return factor * points + shift
+
+    residuals = [h["last"].true - scaled(i, "last", h["last"].predicted) for i, h in enumerate(held)]
+    found = []
+    for video, (true, _) in rows[0].items():
+        predicted = [float(scaled(i, "selected", np.array([each[video][1]]))[0]) for i, each in enumerate(rows)]
+        if (interval := cv_plus(predicted, residuals, level)) is not None:
+            found.append((true, interval))
+    return measured(found)
+
+
+if __name__ == "__main__":
+    main()
