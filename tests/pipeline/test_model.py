@@ -1,12 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from fake_members import MAX_POINTS, WIDTHS, member, video
+from finished_runs import result_like
 from pamfn.errors import InputError
 from pamfn.pipeline.inputs import Sample
 from pamfn.pipeline.model import Model
 from pamfn.pipeline.reference import Reference
+from pamfn.runs.folder import Run
 
 TRUE = tuple(np.linspace(2, 22, 41))
 OFF = tuple(x + (1.0 if i % 2 else -1.0) * (i % 10) / 4 for i, x in enumerate(TRUE))
@@ -112,6 +116,20 @@ def test_a_stream_that_is_not_there_counts_as_not_recorded_and_is_said():
         model.predict({})
     with pytest.raises(InputError, match="audio features are missing: method cannot score without them"):
         Model([member("method", streams=streams, kind="baseline")]).predict(video(0.5))
+
+
+def test_the_measured_cost_of_a_stream_that_is_not_there_is_said(tmp_path):
+    one = member("fused", streams=["rgb", "audio"], true=TRUE, predicted=OFF)
+    one = replace(one, folder=tmp_path / "fusion" / "fused")
+    one.result["metrics"] = {"holdout": {"srcc": 0.91}}
+    for network, available, srcc in (("fused", ["rgb"], 0.5), ("fused", ["audio"], 0.4), ("other", ["rgb"], 0.3)):
+        run = Run(tmp_path / "missing" / f"{network}-{available[0]}")
+        run.path.mkdir(parents=True)
+        metrics = {"holdout": {"srcc": srcc}, "last": {"srcc": 0.0}}
+        kept = {"network": network, "available": available, "metrics": metrics}
+        run.write_result(result_like(kind="missing", reported="holdout", **kept))
+    (said,) = [text for text in Model([one]).predict(video(0.5)).warnings if "without audio" in text]
+    assert said == "scored without audio: on its test videos that takes srcc from 0.910 to 0.500"
 
 
 @pytest.mark.parametrize(

@@ -138,8 +138,9 @@ def line_of(explained: Explained, model: Model) -> str:
         said = f"{len(prediction.scores)} clips, the highest {prediction.points:.3f} at number {highest}"
     else:
         said = f"{prediction.points:.2f} points"
-        if prediction.low is not None and prediction.high is not None:
-            said += f", {prediction.low:.2f} to {prediction.high:.2f} at {LEVELS[-1]:.0%}"
+        if prediction.intervals:
+            level, (low, high) = max(prediction.intervals.items())
+            said += f", {low:.2f} to {high:.2f} at {level:.0%}"
         if len(model.members) > 1:
             said += f", spread {prediction.spread:.2f} over {len(model.members)} networks"
     own = [warning for warning in prediction.warnings if warning not in model.notes]
