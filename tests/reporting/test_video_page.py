@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from made_videos import write_video
+from pamfn.errors import InputError
+from pamfn.extraction.preview import READING
 from pamfn.pipeline.occlusion import windows_of
 from pamfn.pipeline.prediction import Explained, FusionSteps, Occlusion, Prediction
 from pamfn.reporting.video_page import Clock, chosen, rank, video_page, windows_that_matter
@@ -79,7 +81,7 @@ def explained(segments=12, seconds: float | None = 1.28, **changed):
 
 
 def rendered(of, **changed):
-    plain = {"unit_range": (0.0, 25.0), "training_points": TRAINING, "file": None, "synthetic": False}
+    plain = {"unit_range": (0.0, 25.0), "training_points": TRAINING, "file": None, "reading": None, "synthetic": False}
     return video_page(of, **{"networks": ["a", "b"], **plain, **changed})
 
 
@@ -287,3 +289,8 @@ def test_a_score_is_compared_with_those_of_training(value, said):
 def test_training_scores_that_are_all_the_same_have_no_histogram_to_fail(training):
     of = Explained("v", Prediction(15.5, None, None, 0.0), 4, 1.0)
     assert "nan" not in rendered(of, training_points=training, unit_range=None)
+
+
+def test_a_video_is_shown_as_it_was_read(file):
+    with pytest.raises(InputError, match="no video stream has the index 7"):
+        rendered(explained(), file=file, reading=READING.model_copy(update={"video_stream": 7}))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
+from pamfn.config.extract_schema import Reading
 from pamfn.data.base_datamodule import TOLERANCE
 from pamfn.data.features import FeatureSet, read_features
 from pamfn.data.umt_folders import read_array
@@ -43,7 +44,7 @@ class Sample:
     """A video that is to be scored.
 
     features: {stream: (t, c)} of the streams that are there
-    file: the video itself, if it was given
+    file, reading: the video itself, if it was given, and how it was read
     segment_seconds: None where that is not known
     """
 
@@ -52,6 +53,7 @@ class Sample:
     file: Path | None = None
     segment_seconds: float | None = None
     warnings: list[str] = field(default_factory=list)
+    reading: Reading | None = None
 
 
 def refuse_other_extraction(where: object, stream: str, there: Settings, trained: Settings | None) -> None:
@@ -264,7 +266,7 @@ def from_videos(
     failed = extract(config, say).failed
     samples = {n: s for n, s in from_folder(extracted, streams).items() if n in paths and n not in failed}
     for name, sample in samples.items():
-        sample.file = paths[name]
+        sample.file, sample.reading = paths[name], config.reading
     return samples, {name: failed[name] for name in paths if name in failed}
 
 

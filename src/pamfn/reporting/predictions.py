@@ -199,5 +199,6 @@ def page_of(model: Model, explained: Explained, sample: Sample) -> str:
         unit_range=None if model.finds_highlights else (0.0, model.max_points),
         training_points=model.training_points,
         file=sample.file,
+        reading=sample.reading,
         synthetic=model.source == "synthetic",
     )

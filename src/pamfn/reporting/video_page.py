@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import StrictUndefined, Template
 
+from pamfn.config.extract_schema import Reading
 from pamfn.pipeline.prediction import LEVELS, Explained, FusionSteps, Occlusion, Prediction
 from pamfn.reporting.render import UNENCODABLE
 
@@ -159,6 +160,7 @@ def video_page(
     unit_range: tuple[float, float] | None,
     training_points: np.ndarray | None,
     file: Path | None,
+    reading: Reading | None,
     synthetic: bool,
 ) -> str:
     """Return the self-contained page of one video. Characters that no page can hold are replaced.
@@ -167,6 +169,7 @@ def video_page(
     unit_range: lowest and highest possible points
     training_points: (n,) the judges' points of the training videos
     file: the video itself, for its frames and sound; they are left out where the length of a segment is not known
+    reading: how extraction read it; None as it does by default
     synthetic: whether the network was trained on synthetic data
 
     Raises:
@@ -175,7 +178,7 @@ def video_page(
     prediction, clock = explained.prediction, Clock(explained.segments, explained.segment_seconds)
     occlusion = finite(explained.occlusion)
     windows = windows_that_matter(occlusion, clock)
-    seen = Shown() if file is None or not clock.in_seconds else seen_of(file, windows, explained, clock)
+    seen = Shown() if file is None or not clock.in_seconds else seen_of(file, reading, windows, explained, clock)
     known = None if training_points is None else training_points[np.isfinite(training_points)]
     known = None if known is None or not len(known) else known
     stages = explained.stages
@@ -525,23 +528,27 @@ class Shown:
     windows: Sequence[Window] = ()
 
 
-def seen_of(file: Path, windows: Sequence[Window], explained: Explained, clock: Clock) -> Shown:
+def seen_of(
+    file: Path, reading: Reading | None, windows: Sequence[Window], explained: Explained, clock: Clock
+) -> Shown:
     """Read frames, motion and sound of a video."""
-    from pamfn.extraction.preview import coloured, jpeg, listen, look  # here, since only videos need its packages
+    from pamfn.extraction import preview  # here, since only videos need its packages
 
     def uri(picture: np.ndarray) -> str:
-        return f"data:image/jpeg;base64,{base64.b64encode(jpeg(picture)).decode()}"
+        return f"data:image/jpeg;base64,{base64.b64encode(preview.jpeg(picture)).decode()}"
 
     end = explained.segments * clock.scale
     times = [(i + 0.5) * end / THUMBNAILS for i in range(THUMBNAILS)]
-    thumbnails, moments = look(file, times, [(w.first + w.last) / 2 * clock.scale for w in windows])
+    reading = reading or preview.READING
+    middles = [(w.first + w.last) / 2 * clock.scale for w in windows]
+    thumbnails, moments = preview.look(file, times, middles, reading=reading)
     speeds = [np.percentile(np.hypot(moment.flow[..., 0], moment.flow[..., 1]), 99.5) for moment in moments]
     fastest = max([1.0, *map(float, speeds)])  # of all windows: they can be compared
     shown = [
-        replace(w, frame=uri(moment.frame), flow=uri(coloured(moment.flow, fastest)))
+        replace(w, frame=uri(moment.frame), flow=uri(preview.coloured(moment.flow, fastest)))
         for w, moment in zip(windows, moments, strict=True)
     ]
-    heard = listen(file)
+    heard = preview.listen(file, reading)
     count = min(len(heard.loudness), math.ceil(end * heard.rate))
     plots = sound_plots(heard.loudness[:count], heard.onset[:count], heard.rate, clock) if count else []
     strip = [(f"{time:.1f} s", uri(picture)) for time, picture in zip(times, thumbnails, strict=True)]
