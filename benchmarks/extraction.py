@@ -33,7 +33,7 @@ from benchmarks.timing import Row, compare, take_turns
 from pamfn.config.extract_schema import Reading
 from pamfn.data.rendered import plans, write_clip
 from pamfn.extraction.container import Seen, chosen_streams, opened
-from pamfn.extraction.descriptors import FLOW, HOG, Motion, Music
+from pamfn.extraction.descriptors import FLOW, HOFMBH, HOG, MFCC
 from pamfn.extraction.extractor import FPS, SEGMENT_FRAMES, Segment
 from pamfn.extraction.fbank import fbank
 from pamfn.extraction.flow import flow_between
@@ -137,7 +137,7 @@ def times(many: int, call: Callable[[], object]) -> None:
 
 def described(path: Path) -> dict[str, np.ndarray]:
     """The default features of a video."""
-    extractors = {"rgb": HOG(), "flow": Motion(), "audio": Music()}
+    extractors = {"rgb": HOG(), "flow": HOFMBH(), "audio": MFCC()}
     segments = Video(path, READING, list(extractors.values())).segments()
     rows = [{stream: each.features([segment])[0] for stream, each in extractors.items()} for segment in segments]
     return {stream: np.stack([row[stream] for row in rows]) for stream in extractors}
@@ -151,8 +151,8 @@ def plainly_described(path: Path) -> dict[str, np.ndarray]:
         stack = np.concatenate([segment, after])
         field = flow_between(stack, FLOW.method)
         field = np.concatenate([field, field[-1:]])[:SEGMENT_FRAMES]
-        flow.append(Motion().features([Segment(0, {}, {FLOW: field}, {})])[0])
-    sound, music = read_sound(path, READING, ["mean"], Seen()), Music()
+        flow.append(HOFMBH().features([Segment(0, {}, {FLOW: field}, {})])[0])
+    sound, music = read_sound(path, READING, ["mean"], Seen()), MFCC()
     audio = [music.features([Segment(i, {}, {}, sound)])[0] for i in range(len(rgb))]
     return {"rgb": np.stack(rgb), "flow": np.stack(flow), "audio": np.stack(audio)}
 
@@ -191,7 +191,7 @@ def streams(pairs_of: int) -> Iterator[Row]:
 
 def shares(path: Path) -> str:
     """What share of the time of the default streams every step has."""
-    extractors = HOG(), Motion(), Music()
+    extractors = HOG(), HOFMBH(), MFCC()
     segments = list(Video(path, READING, extractors).segments())
     decoding, resized = (seconds(partial(read, path, *sides)) for sides in ((), (FLOW.short_side,)))
     steps = {"decoding": decoding, "colours and resizing": resized - decoding}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from made_videos import reading
-from pamfn.extraction.descriptors import FLOW, HOG, Motion, Music
+from pamfn.extraction.descriptors import FLOW, HOFMBH, HOG, MFCC
 from pamfn.extraction.extractor import SEGMENT_FRAMES, SEGMENT_SAMPLES, Segment, Sound
 from pamfn.extraction.flow import flow_between
 from pamfn.extraction.segments import Video
@@ -40,7 +40,7 @@ def of_sound(samples: np.ndarray) -> list[Segment]:
 def of_video(name: str) -> list[Segment]:
     """The segments of `friday.mp4` or `nasa_13013.mp4`, as the classical descriptors read them."""
     path = Path(SHARED or "") / "data" / "videos" / name
-    return list(Video(path, reading(), [HOG(), Motion(), Music()]).segments())
+    return list(Video(path, reading(), [HOG(), HOFMBH(), MFCC()]).segments())
 
 
 def dis_flow(frames: np.ndarray) -> np.ndarray:

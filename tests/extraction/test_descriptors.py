@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pamfn.extraction.descriptors import (
+    HOFMBH,
     HOG,
+    MFCC,
     WINDOW_RATE,
-    Motion,
-    Music,
     describe_windows,
     normalised,
     orientation_histograms,
@@ -21,7 +21,7 @@ from pamfn.extraction.descriptors import (
 from pamfn.extraction.extractor import FPS, SAMPLE_RATE, SEGMENT_FRAMES, SEGMENT_SAMPLES, Extractor, Segment
 from segment_inputs import dis_flow, needs_videos, of_flow, of_frames, of_sound, of_video
 
-EXTRACTORS = [HOG, Motion, Music]
+EXTRACTORS = [HOG, HOFMBH, MFCC]
 H, W = 120, 160
 RIGHT, DOWN, LEFT, UP = 0, 2, 4, 6
 """Bins of HOF; y points downwards."""
@@ -63,11 +63,11 @@ def hog(frames: np.ndarray) -> np.ndarray:
 
 
 def motion(flow: np.ndarray) -> np.ndarray:
-    return Motion().features([of_flow(flow)])[0]
+    return HOFMBH().features([of_flow(flow)])[0]
 
 
 def music(samples: np.ndarray) -> np.ndarray:
-    return Music().features(of_sound(samples))
+    return MFCC().features(of_sound(samples))
 
 
 def hof(row: np.ndarray) -> np.ndarray:
@@ -83,7 +83,7 @@ def moving_patch(u: float | np.ndarray, v: float | np.ndarray) -> np.ndarray:
 
 
 def test_widths_streams_and_names():
-    described = {(e.name, e.width) for e in (HOG(), Motion(), Music())}
+    described = {(e.name, e.width) for e in (HOG(), HOFMBH(), MFCC())}
     assert described == {("HOG", 336), ("HOFMBH", 416), ("MFCC", 236)}
 
 
@@ -91,7 +91,7 @@ def test_widths_streams_and_names():
 def test_every_shape_of_picture_has_the_same_width(size: tuple[int, int]):
     frames = picture(0, *size)
     assert HOG().features([of_frames(frames)] * 2).shape == (2, 336)
-    rows = Motion().features([of_flow(np.random.default_rng(0).normal(size=(*size, 2)))])
+    rows = HOFMBH().features([of_flow(np.random.default_rng(0).normal(size=(*size, 2)))])
     assert rows.shape == (1, 416)
     assert np.isfinite(rows).all()
 
@@ -309,7 +309,7 @@ def test_sound_moved_by_a_segment_moves_the_rows():
 
 def test_two_videos_in_one_batch_keep_their_own_sound():
     first, second = of_sound(noise(3)), of_sound(clicks(120, 3))
-    mixed = Music().features([first[0], second[1], first[1]])
+    mixed = MFCC().features([first[0], second[1], first[1]])
     np.testing.assert_array_equal(mixed[[0, 2]], music(noise(3)))
     np.testing.assert_array_equal(mixed[1], music(clicks(120, 3))[1])
 

@@ -50,7 +50,7 @@ def test_every_mutated_file_ends_in_features_or_a_sentence(tmp_path: Path):
         content = write_video(tmp_path / name, 90, sound=3.6, **made).read_bytes()  # type: ignore[arg-type]
         for i in range(12):
             (tmp_path / "v" / f"{i}{name}").write_bytes(mutated(content, random))
-    music = {"audio": {"_target_": "pamfn.extraction.Music"}, "rgb": {"_target_": "pamfn.extraction.HOG"}}
+    music = {"audio": {"_target_": "pamfn.extraction.MFCC"}, "rgb": {"_target_": "pamfn.extraction.HOG"}}
     outcome = extract(config(tmp_path / "v", tmp_path / "out", extractor=music, time_limit=20.0), print)
     assert len(outcome.done) + len(outcome.failed) == 60
     assert len(outcome.done) > 20

@@ -122,7 +122,7 @@ def test_a_crash_or_a_hang_costs_one_video(videos: Path, tmp_path: Path, what: s
 
 
 def test_streams_of_sound_can_be_left_out_of_videos_without_sound(videos: Path, tmp_path: Path):
-    both = {"rgb": BRIGHTNESS, "audio": {"_target_": "pamfn.extraction.Music"}}
+    both = {"rgb": BRIGHTNESS, "audio": {"_target_": "pamfn.extraction.MFCC"}}
     files = [str(videos / "a.mp4"), str(videos / "more/b.mkv")]
     settings = config(files, tmp_path / "out", extractor=both, reading=reading(missing_audio="skip"))
     assert run(settings)[0].done == ["a", "more/b"]

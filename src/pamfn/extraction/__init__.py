@@ -7,12 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pamfn.extraction.descriptors import HOG, Motion, Music
+    from pamfn.extraction.descriptors import HOFMBH, HOG, MFCC
     from pamfn.extraction.efficientnet import EfficientNet
     from pamfn.extraction.pose import BlazePose
     from pamfn.extraction.pretrained import AST, I3D, UNMT, VideoSwin
 
-__all__ = ["AST", "HOG", "I3D", "UNMT", "BlazePose", "EfficientNet", "Motion", "Music", "VideoSwin"]
+__all__ = ["AST", "HOFMBH", "HOG", "I3D", "MFCC", "UNMT", "BlazePose", "EfficientNet", "VideoSwin"]
 
 PLACES = {
     "AST": "pretrained",
@@ -20,8 +20,8 @@ PLACES = {
     "EfficientNet": "efficientnet",
     "HOG": "descriptors",
     "I3D": "pretrained",
-    "Motion": "descriptors",
-    "Music": "descriptors",
+    "HOFMBH": "descriptors",
+    "MFCC": "descriptors",
     "UNMT": "pretrained",
     "VideoSwin": "pretrained",
 }

@@ -115,7 +115,7 @@ BANDS = ((0.5, 2), (2, 5), (5, 12))
 """Bands of the energy of motion, in Hz; a segment resolves .78 Hz."""
 
 
-class Motion(Extractor):
+class HOFMBH(Extractor):
     """Histograms of optical flow and of its boundaries, and how motion goes on in time, (b, 416).
 
     0..143: HOF, 4 x 4 cells x (8 directions, from rightwards through downwards, in pixels a frame; share of still ones)
@@ -182,7 +182,7 @@ LAGS = np.geomspace(0.25, 1.5, 9)
 """Limits of the bands of the tempogram, as the seconds from beat to beat: 240 to 40 beats a minute."""
 
 
-class Music(Extractor):
+class MFCC(Extractor):
     """Timbre, harmony and rhythm of the sound, (b, 236).
 
     0..127: 64 log-mel bands relative to the segment's mean, and their standard deviation over time
@@ -307,7 +307,7 @@ def _pitch_classes() -> np.ndarray:
 
 
 def tempogram(onset: np.ndarray) -> np.ndarray:
-    """Return the tempogram (10,) of an onset strength (n,): `Music`'s last ten features, before they are normalised."""
+    """Return the tempogram (10,) of an onset strength (n,): `MFCC`'s last ten features, before they are normalised."""
     size = 2 * int(TEMPO_CONTEXT * WINDOW_RATE)  # with as many zeros behind it, its ends do not meet
     correlation = np.fft.irfft(np.abs(np.fft.rfft(onset - onset.mean(), size)) ** 2)
     limits = np.round(LAGS * WINDOW_RATE).astype(int)
