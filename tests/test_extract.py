@@ -45,7 +45,8 @@ def test_parts_of_a_sweep_do_all_videos_and_a_failure_makes_it_fail(videos: Path
     for file in videos.iterdir():
         (tmp_path / "v" / file.name).write_bytes(file.read_bytes())
     (tmp_path / "v/bad.mp4").write_bytes(b"no video")
-    words = ("-m", "part=0,1", "parts=2", "videos=v", "out=features", "streams=[rgb]")
+    side_by_side = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    words = ("-m", "part=0,1", "parts=2", *side_by_side, "videos=v", "out=features", "streams=[rgb]")
     done = extract(*words, folder=tmp_path)
     assert done.returncode == 1
     assert "bad: cannot be read as a video" in done.stdout + done.stderr

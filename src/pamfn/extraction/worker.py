@@ -96,6 +96,8 @@ class Worker:
         except (EOFError, ConnectionError):
             code = self.kill(wait=5)
             how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+            if task == "load":
+                raise InputError(f"the process that reads videos ended at its start ({how})") from None
             raise InputError(
                 f"the process that read it ended ({how}): the file is damaged, or memory ran out"
             ) from None
@@ -105,6 +107,13 @@ class Worker:
     def started(self) -> "Connection[Any, Any]":
         if self.connection is None:
             os.environ[PARENT] = str(os.getpid())
+            if multiprocessing.get_start_method(allow_none=True) not in (
+                None,
+                *multiprocessing.get_all_start_methods(),
+            ):
+                multiprocessing.set_start_method(
+                    "spawn", force=True
+                )  # in the place of joblib's, which the new process lacks
             context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
             ours, theirs = context.Pipe()
             self.connection = ours
