@@ -29,6 +29,7 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 ON_CLIPS = ("pamfn_clips", "umt_clips", "joint_va_clips", "mini_net")
 TOPICS = ("dog", "gymnastics", "parkour", "skating", "skiing", "surfing")
 NEEDS = {
+    "protocol=folds": ["protocol.fold=0"],
     "features=in_data": ["data=uiprmd"],
     **{f"data=youtube_{topic}": ["model=pamfn_clips"] for topic in TOPICS},
     **{f"{group}={name}": ["data=youtube_dog"] for group in ("model", "ablation") for name in ON_CLIPS},

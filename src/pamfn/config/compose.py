@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pamfn.errors import InputError
+from pamfn.files import regular
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -132,10 +133,24 @@ def case(value: str, cases: DictConfig, otherwise: Any) -> Any:
     return cases.get(value, otherwise)
 
 
+def folds(*, _root_: DictConfig) -> str:
+    """`${folds:}`: the numbers of all folds, to be swept."""
+    count = _root_.protocol.folds
+    if isinstance(count, str):  # a file, with a line `video fold` for every video
+        file = Path(_root_.paths.data_dir) / count
+        try:
+            lines = regular(file, most=2**24).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"protocol.folds: cannot read {file} ({error}).") from None
+        count = len({line.split()[-1] for line in lines if line.strip()})
+    return ",".join(map(str, range(count or 0)))
+
+
 RESOLVERS: dict[str, Callable[..., Any]] = {
     "case": case,
     "stream": stream,
     "extractor": extractor,
+    "folds": folds,
     "root": lambda: str(home()),
     "places": lambda: [f"file://{place}" for place in places()[1:]],
     "rows": lambda *, _root_: ",".join(_root_.table.rows),

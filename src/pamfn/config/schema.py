@@ -12,7 +12,7 @@ Node = dict[str, Any]
 RuleName = Literal["best_on_test", "last", "last10", "holdout", "refit"]
 """Rules by which an epoch is chosen; evaluation/selection.py says what they do."""
 
-ReportedRule = Literal["best_on_test", "holdout", "refit"]
+ReportedRule = Literal["best_on_test", "last", "holdout", "refit"]
 """The rules that a protocol can report."""
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -114,15 +114,20 @@ class Recipe(Strict):
 
 
 class Protocol(Strict):
-    """The choice of the reported epoch.
+    """The choice of the reported epoch, and of the test videos.
 
-    select: `test` (best on the test set, as published) or `holdout` (best on a part of train). holdout: that part.
+    select: `test` (best on the test set, as published), `holdout` (best on a part of train) or `last` (no choice).
+    holdout: that part; with `last` its residuals still give prediction intervals.
     refit: train again on all of train for the chosen number of epochs, and test that network.
+    folds: cross-validation instead of the data's own test videos: a number of folds, or a file of them.
+    fold: the one that is tested.
     """
 
-    select: Literal["test", "holdout"]
+    select: Literal["test", "holdout", "last"]
     holdout: Fraction
     refit: bool
+    folds: Annotated[int, Field(ge=2, le=1000)] | str | None = None
+    fold: Annotated[int, Field(ge=0)] | None = None
 
 
 class Logger(Strict):

@@ -16,7 +16,7 @@ from pamfn.config.schema import Node
 from pamfn.errors import InputError
 
 INJECTED = {
-    "data": {"features", "data_dir", "batch_size", "holdout", "min_segments", "seed"},
+    "data": {"features", "data_dir", "batch_size", "holdout", "min_segments", "seed", "folds", "fold"},
     "model": {"branches", "widths"},
     "model.branch": {"width"},
 }

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from pamfn.config.problems import sentences
-from pamfn.config.schema import NAME, NO_NAME, Config
+from pamfn.config.schema import NAME, NO_NAME, Config, Protocol
 from pamfn.config.targets import is_ours, problems_of_node, target
 from pamfn.errors import InputError
 
@@ -124,6 +124,25 @@ def problems_of_classes(config: Config) -> list[str]:
     return problems
 
 
+def problems_of_protocol(protocol: Protocol) -> list[str]:
+    """A sentence for all settings of the protocol that do not go together."""
+    problems, held_out = [], protocol.holdout > 0
+    if (protocol.select == "holdout" and not held_out) or (protocol.select == "test" and held_out):
+        problems.append(
+            f"protocol.holdout: {protocol.holdout:g} does not go with protocol.select={protocol.select}; choose "
+            "protocol=paper (0) or protocol=holdout (above 0)."
+        )
+    if protocol.refit and protocol.select != "holdout":
+        problems.append("protocol.refit: only protocol=holdout has something to refit.")
+    if protocol.folds is not None and protocol.fold is None:
+        problems.append("protocol.fold: missing. Folds are a sweep: add -m for all of them, or choose one, e.g. 0.")
+    elif protocol.folds is None and protocol.fold is not None:
+        problems.append(f"protocol.fold: {protocol.fold}, and there are no folds. Choose protocol=folds.")
+    elif isinstance(protocol.folds, int) and protocol.fold is not None and protocol.fold >= protocol.folds:
+        problems.append(f"protocol.fold: {protocol.fold} is none of the {protocol.folds} folds, which begin with 0.")
+    return problems
+
+
 def problems_of_choices(config: Config) -> list[str]:
     """A sentence for all settings that are valid one by one but not together."""
     problems = []
@@ -143,13 +162,7 @@ def problems_of_choices(config: Config) -> list[str]:
         problems.append(f"available: choose at least one of {chosen}; it takes a network of several modalities.")
     if config.recipe.stages == 1 and finetune is not None:
         problems.append("recipe.stages: 1 trains the branches with the rest; say so with model.finetune=null.")
-    if (config.protocol.select == "holdout") != (config.protocol.holdout > 0):
-        problems.append(
-            f"protocol.holdout: {config.protocol.holdout:g} does not go with protocol.select="
-            f"{config.protocol.select}; choose protocol=paper (0) or protocol=holdout (above 0)."
-        )
-    if config.protocol.refit and config.protocol.select != "holdout":
-        problems.append("protocol.refit: only protocol=holdout has something to refit.")
+    problems += problems_of_protocol(config.protocol)
     if config.compile and "crop" not in config.data:
         problems.append(
             f"compile: {config.data.get('name')} is trained on whole videos, and nearly every step would be of a "

@@ -12,6 +12,7 @@ import torch
 
 from pamfn.data.batches import Batch, Videos, WholeVideos, stratified_holdout
 from pamfn.data.features import FeatureSet, feature_name, problems_of
+from pamfn.data.folds import held_out_groups
 from pamfn.data.video_names import some
 from pamfn.errors import InputError
 
@@ -29,7 +30,7 @@ class VideoDataModule(L.LightningDataModule, ABC):
         dataset: name of the data set's folder, and prefix of its feature files.
         features: {modality: {"extractor": ..., "width": ...}} in order.
         batch_size: number of videos in a training batch.
-        holdout: fraction of train that is held out, stratified by score.
+        holdout: fraction of train that is held out, stratified by score, or in whole groups.
         min_segments: number of segments of the shortest video that the network can take.
     """
 
@@ -58,6 +59,7 @@ class VideoDataModule(L.LightningDataModule, ABC):
         self.min_segments = min_segments
         self.splits: dict[str, Videos] = {}
         self.candidates: dict[str, float] = {}  # points of the videos to draw held-out ones from, if not all of train
+        self.groups: dict[str, str] = {}  # {video: who or what several videos are of}, where that is known
         self.evaluated: list[str] = []  # splits that are scored after every epoch
         self.checksums: dict[str, str] = {}
         self.extraction: dict[str, dict[str, Any] | None] = {}  # how each modality's features were made, if known
@@ -85,8 +87,8 @@ class VideoDataModule(L.LightningDataModule, ABC):
         """Fill `splits` and `evaluated` from all videos of `train` and `test`."""
         names = whole["train"].names
         points = self.candidates or dict(zip(names, whole["train"].points.tolist(), strict=True))
-        drawn = stratified_holdout(list(points.values()), self.holdout, self.seed) if self.holdout else []
-        chosen = {list(points)[i] for i in drawn}
+        drawn = self.drawn(points) if self.holdout else []
+        chosen = set(drawn)
         held, kept = ([i for i, name in enumerate(names) if (name in chosen) == out] for out in (True, False))
         if len(kept) < 2:
             raise InputError(f"{self.task}: {len(kept)} videos to train on; at least 2 are needed.")
@@ -99,6 +101,12 @@ class VideoDataModule(L.LightningDataModule, ABC):
         if held:
             self.splits["holdout"] = whole["train"].subset(held)
         self.evaluated = [split for split in ("holdout", "test") if split in self.splits]
+
+    def drawn(self, points: Mapping[str, float]) -> list[str]:
+        """Draw the videos that are held out of these, {video: points}: whole groups, where there are groups."""
+        if self.groups:
+            return held_out_groups({video: self.groups[video] for video in points}, self.holdout, self.seed)
+        return [list(points)[i] for i in stratified_holdout(list(points.values()), self.holdout, self.seed)]
 
     def read_streams(
         self,
@@ -180,7 +188,7 @@ class VideoDataModule(L.LightningDataModule, ABC):
 
     def forget(self) -> None:
         """Forget what was read."""
-        self.splits, self.checksums, self.left_out = {}, {}, {}
+        self.splits, self.checksums, self.left_out, self.groups = {}, {}, {}, {}
 
     def without(self, modalities: Sequence[str]) -> Self:
         """Return the same data with some of the modalities zeroed, as if they had not been recorded."""

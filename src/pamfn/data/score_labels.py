@@ -37,6 +37,33 @@ def read_scores(path: Path, *, columns: Sequence[str], score: str, select: str =
     return scores
 
 
+def read_table(path: Path, *, columns: Sequence[str]) -> dict[str, list[str]]:
+    """Read {video: its other columns, as text} of a file without a header.
+
+    Raises InputError for the first line that is not one.
+    """
+    rows: dict[str, list[str]] = {}
+    for number, line in enumerate(_lines(path), start=1):
+        fields = line.split()
+        if not fields:
+            continue
+        if len(fields) != len(columns):
+            raise InputError(
+                f"{path}:{number}: expected {len(columns)} columns ({' '.join(columns)}), found {len(fields)}."
+            )
+        if fields[0] in rows:
+            raise InputError(f"{path}:{number}: video {shown(fields[0])} is there twice: keep one of its lines.")
+        rows[fields[0]] = fields[1:]
+    return rows
+
+
+def read_column(path: Path, *, columns: Sequence[str], column: str) -> dict[str, str]:
+    """Read {video: text} of a column of a label file that `read_scores` has accepted."""
+    position = columns.index(column)
+    rows = (line.split() for line in _lines(path))
+    return {fields[0]: fields[position] for fields in rows if len(fields) == len(columns)}
+
+
 def valid_scores(
     path: Path, *, columns: Sequence[str], score: str, select: str, problems: list[str]
 ) -> dict[str, float]:

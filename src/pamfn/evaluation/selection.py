@@ -88,7 +88,7 @@ RULES = {
         best_on="test",
         protocol=("test", False),
     ),
-    "last": SelectionRule("last", "last epoch", last),
+    "last": SelectionRule("last", "last epoch", last, protocol=("last", False)),
     "last10": SelectionRule("last 10", "mean of the last ten epochs", last10),
     "holdout": SelectionRule(
         *("hold-out", "epoch chosen on a held-out part of train", holdout),

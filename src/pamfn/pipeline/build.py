@@ -36,11 +36,18 @@ def data_module(config: Config) -> VideoDataModule:
         holdout=0.0 if config.protocol.refit else config.protocol.holdout,
         min_segments=sketch(config, *wanted(config)).min_segments,
         seed=config.seed,
+        **folds_of(config),
     )
     crop = config.recipe.baseline.crop if config.is_baseline and config.recipe.baseline else None
     if crop is not None:
         data.crop = crop
     return data
+
+
+def folds_of(config: Config) -> dict[str, Any]:
+    """What a data module is told of folds; nothing without them, since one of a user's own may know none."""
+    protocol = config.protocol
+    return {} if protocol.folds is None else {"folds": protocol.folds, "fold": protocol.fold}
 
 
 def build_network(

@@ -16,10 +16,11 @@ from pamfn.config.schema import Config
 from pamfn.data.base_datamodule import VideoDataModule
 from pamfn.data.batches import WholeVideos
 from pamfn.errors import InputError
+from pamfn.evaluation.selection import RULES
 from pamfn.files import regular
 from pamfn.models.network import Network, SolvedNetwork
 from pamfn.pipeline.build import build_module, build_network, load_weights, stopping, trainer_of
-from pamfn.pipeline.record import Trained, data_files, record_result
+from pamfn.pipeline.record import Trained, data_files, record_result, reported_protocol
 from pamfn.pipeline.reference import reference_of, write_reference
 from pamfn.pipeline.scoring import Scorer
 from pamfn.runs.folder import Run
@@ -47,7 +48,7 @@ def fit(
     settings = recipe.model_dump(exclude={"batch_size", "crop", "clip"})
     settings |= {"compiled": config.compile}
     module = build_module(kind, data, network, seed=config.seed, **settings)
-    record = Record(run, None if config.protocol.refit else config.protocol.select)
+    record = Record(run, RULES[reported_protocol(config)].best_on)
     point = ResumePoint(run, record, config.resume_seconds, data_files(data, modalities))
     title = f"{kind} {data.task} {'+'.join(modalities)} seed {config.seed}"
     with logger_of(config, run, kind, data) as logger:

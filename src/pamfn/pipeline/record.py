@@ -118,6 +118,7 @@ def result_of(trained: Trained, data: VideoDataModule, metrics: dict[str, dict[s
         "videos": {split: len(videos) for split, videos in data.splits.items()},
         "left_out": data.left_out,
         "labels": data.described(),
+        "groups": {video: data.groups[video] for video in data.splits["test"].names} if data.groups else None,
         "score_range": data.score_range,
         "decisions": trained.decisions,
         "parameters": {

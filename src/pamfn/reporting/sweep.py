@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from pamfn.config.compose import CONF, let_checked_refuse, refuse_choices, register, replaces_data, table_names
-from pamfn.config.schema import SEEDS, Config, Node, Subsets, Table
+from pamfn.config.schema import SEEDS, Config, Node, Protocol, Subsets, Table
 from pamfn.config.validation import parsed, resolved
 from pamfn.errors import InputError
 from pamfn.runs.folder import Run
@@ -38,6 +38,11 @@ class Job:
     seed: int
     config: Config
     overrides: list[str]
+
+    @property
+    def fold(self) -> int | None:
+        """The fold that it tests, in a sweep over folds."""
+        return self.config.protocol.fold
 
     @property
     def run(self) -> Run:
@@ -118,23 +123,24 @@ def values_of(overrides: Sequence[str]) -> dict[str, str]:
 def jobs_of(table: Table, combinations: Sequence[list[str]]) -> tuple[list[Job], list[str]]:
     """Compose every combination; those that cannot be composed become sentences.
 
-    Those that differ by their seed alone are composed once, since nothing else follows from it.
+    Those that differ by their seed or fold alone are composed once, since nothing else follows from these.
     """
     known: dict[tuple[str, ...], Config | None] = {}
     jobs, problems = [], dict[str, None]()
     for overrides in combinations:
         values = values_of(overrides)
         seed = next((word for word in overrides if word.lstrip("+").startswith("seed=")), "seed=0")
-        others = tuple(word for word in overrides if word != seed)
+        fold = next((word for word in overrides if word.lstrip("+").startswith("protocol.fold=")), None)
+        others = tuple(word for word in overrides if word not in (seed, fold))
         if others not in known:
             try:
-                known[others] = settings_of(others)
+                known[others] = settings_of((*others, *([fold] if fold else [])))
             except InputError as error:
                 known[others] = None
                 problems |= dict.fromkeys(error.problems)
         config = known[others]
         if config is not None:
-            config = config.model_copy(update={"seed": seed_of(seed)})
+            config = config.model_copy(update={"seed": seed_of(seed)} | with_fold(config, fold))
             jobs.append(Job(values[table.row], values[table.column], config.seed, config, overrides))
     return jobs, list(problems)
 
@@ -146,6 +152,13 @@ def settings_of(overrides: Sequence[str]) -> Config:
     return parsed(resolved(OmegaConf.masked_copy(raw, [str(key) for key in raw if key != "hydra"])))
 
 
+def with_fold(config: Config, word: str | None) -> dict[str, Protocol]:
+    """`protocol.fold=3`: the protocol that tests this fold."""
+    number = "" if word is None else word.partition("=")[2]
+    fold = int(number) if number.isdecimal() else config.protocol.fold
+    return {"protocol": config.protocol.model_copy(update={"fold": fold})}
+
+
 def seed_of(word: str) -> int:
     """`seed=3`: 3."""
     number = word.partition("=")[2]
@@ -155,9 +168,9 @@ def seed_of(word: str) -> int:
 
 
 def refuse_several(jobs: Sequence[Job]) -> None:
-    """Refuse several runs of one cell and seed: whatever else is swept would be lost in it."""
-    places = Counter((job.row, job.column, job.seed) for job in jobs)
-    (row, column, seed), most = places.most_common(1)[0]
+    """Refuse several runs of one cell, seed and fold: whatever else is swept would be lost in it."""
+    places = Counter((job.row, job.column, job.seed, job.fold) for job in jobs)
+    (row, column, seed, _), most = places.most_common(1)[0]
     if most > 1:
         raise InputError(
             f"{most} runs for {row}, {column}, seed {seed}: something else is swept too. "

@@ -7,7 +7,7 @@ from typing import Any
 from pamfn.config.schema import Config, Node
 from pamfn.config.targets import OLD_NAMES
 
-ADDED = {"threads": 1}
+ADDED = {"threads": 1, "folds": None, "fold": None}
 """{a setting added later: the value with which runs are as before it}: with that value it is no part of a name."""
 
 

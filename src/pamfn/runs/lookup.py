@@ -38,6 +38,7 @@ def locate(config: Config, kind: Kind, modalities: list[str], folder: Path | Non
         identities = {"fusion": fusion_identity, "missing": evaluation_identity, "baseline": baseline_identity}
         identity = identities[kind](config)
     label = f"{config.data.get('name')}-{'_'.join(modalities)}-seed{config.seed}"
+    label += "" if config.protocol.fold is None else f"-fold{config.protocol.fold}"
     if kind == "baseline":
         label = f"{str(config.model['_target_']).rpartition('.')[2].lower()}-{label}"
     return find(folder or Path(config.paths.output_dir), kind, label, fingerprint(identity))
@@ -89,7 +90,7 @@ def readable(runs: list[Run]) -> Iterator[tuple[Run, dict[str, Any]]]:
 def changed_data(config: Config, result: dict[str, Any]) -> list[str]:
     """The data files that changed since a run was trained on them."""
     features = {m: config.features[m].model_dump() for m in result["modalities"]}
-    present = present_checksums(Path(config.paths.data_dir), config.data, features)
+    present = present_checksums(Path(config.paths.data_dir), config.data, features, config.protocol.folds)
     return [name for name, checksum in result["data_files"].items() if present.get(name, checksum) != checksum]
 
 

@@ -41,8 +41,9 @@ class Times(Strict):
 class Result(Strict):
     """The content of a result.json.
 
-    Fields with defaults: the first runs have no `branches`, `left_out`, `labels`, `inference_ms` and `chosen`; only a
-    network scored with modalities missing has `available` and `network`.
+    Fields with defaults: the first runs have no `branches`, `left_out`, `labels`, `groups`, `inference_ms` and
+    `chosen`; only a network scored with modalities missing has `available` and `network`. groups: {test video: who or
+    what several videos are of}.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -59,6 +60,7 @@ class Result(Strict):
     videos: dict[str, Annotated[int, Field(ge=0)]]
     left_out: dict[str, Any] = Field(default={})
     labels: dict[str, Any] | None = None
+    groups: dict[str, str] | None = None
     score_range: Annotated[float, Field(ge=0)] | None
     decisions: list[list[Annotated[int, Field(ge=0, lt=2**53)]]] | None
     parameters: Parameters
