@@ -104,6 +104,11 @@ def main() -> None:
     run_jobs(job, words)
     if list_failed():
         raise SystemExit(1)
+    if not {"-m", "--multirun"}.isdisjoint(words):
+        from pamfn.reporting.folds import folds_summary
+
+        if summary := folds_summary(words):
+            say(summary)
 
 
 if __name__ == "__main__":

@@ -3,22 +3,17 @@
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from finished_runs import result_like
+from fabricated_runs import fabricate, srcc
 from pamfn.errors import InputError
 from pamfn.evaluation.averaging import Scale, common_scale
-from pamfn.evaluation.metrics import METRICS
 from pamfn.reporting.build import table as build
 from pamfn.reporting.sweep import sweep_of
 from pamfn.runs import lookup
-from pamfn.runs.lookup import locate, wanted
 
-TEST, HELD_OUT = 40, 12
-srcc = METRICS["srcc"].function
 SWEEP = ("+experiment=fisv_tes,fisv_pcs", "+ablation=free_fusionnets,full", "protocol=holdout")
 
 
@@ -32,41 +27,8 @@ def words(tmp_path: Path) -> list[str]:
     """A sweep of two rows, two columns and three seeds, all of whose runs are finished."""
     words = [*SWEEP, f"paths.data_dir={tmp_path / 'data'}", f"paths.output_dir={tmp_path / 'runs'}", "logger=csv"]
     for number, job in enumerate(sweep_of("fusionnets", words).jobs):
-        finish(job.config, np.random.default_rng(number))
+        fabricate(job.config, np.random.default_rng(number))
     return words
-
-
-def finish(config: Any, random: np.random.Generator, held_out: int = HELD_OUT) -> None:
-    """A run whose predictions are the true points with noise, on a scale of its own."""
-    kind, modalities = wanted(config)
-    run = locate(config, kind, modalities)
-    run.path.mkdir(parents=True, exist_ok=True)
-    shift, factor = random.normal(0, 5), random.uniform(0.5, 2)
-    rows, made = ["weights,split,video,true,predicted,spread"], dict[str, tuple[np.ndarray, np.ndarray]]()
-    for split, number, seed in (("test", TEST, 0), ("holdout", held_out, 1)):
-        true = np.random.default_rng(seed).uniform(0, 40, number)
-        predicted = shift + factor * (true + random.normal(0, 12, number))
-        rows += [
-            f"{weights},{split},{split}{i},{y!r},{p!r},0"
-            for weights in ("selected", "last")
-            for i, (y, p) in enumerate(zip(true.tolist(), predicted.tolist(), strict=True))
-        ]
-        made[split] = true, predicted
-    run.file("predictions.csv").write_text("\n".join(rows) + "\n")
-    metrics = {"srcc": srcc(*made["test"], 40.0)}
-    run.write_result(
-        result_like(
-            name=config.data["name"],
-            kind=kind,
-            modalities=modalities,
-            seed=config.seed,
-            reported="holdout",
-            metrics={"holdout": metrics, "last": metrics},
-            data_source="real",
-            score_range=40.0,
-            config=config.model_dump(),
-        )
-    )
 
 
 def files(words: Sequence[str], row: str, column: str) -> list[Path]:

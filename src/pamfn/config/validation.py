@@ -101,6 +101,8 @@ def problems_of_classes(config: Config) -> list[str]:
     name, branch = config.data.get("name"), config.model.get("branch") or {}
     per_segment = config.model.get("per_segment") or branch.get("per_segment") or network.per_segment
     problems = []
+    if config.protocol.folds is not None and "folds" not in inspect.signature(data).parameters:
+        problems.append(f"protocol.folds: {data.__name__} has its own test videos: choose another protocol.")
     if data.predicts == "score":
         if per_segment:
             problems.append(f"model: scores every segment, and {name} has one score a video: choose e.g. model=pamfn.")

@@ -215,10 +215,18 @@ def highlight_metrics(labels: Sequence[ArrayLike], scores: Sequence[ArrayLike]) 
     return {name: float(np.mean([video[name] for video in videos])) for name in metrics_of("highlights")}
 
 
-def average(metric: str, values: ArrayLike) -> Array:
-    """Mean over the first axis: in Fisher-z space, tanh(mean(atanh(rho))), for a correlation."""
+def average(metric: str, values: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """Mean over the first axis: in Fisher-z space, tanh(mean(atanh(rho))), for a correlation.
+
+    weights: as `values`; what is nan then has none
+    """
     stacked = np.asarray(values, dtype=np.float64)
-    if not METRICS[metric].is_correlation:
-        return stacked.mean(axis=0)
+    is_correlation = METRICS[metric].is_correlation
     with np.errstate(divide="ignore", invalid="ignore"):  # atanh(1) is infinite, and tanh of that 1 again
-        return np.tanh(np.arctanh(stacked).mean(axis=0))
+        spaced = np.arctanh(stacked) if is_correlation else stacked
+        if weights is None:
+            mean = spaced.mean(axis=0)
+        else:
+            defined = np.where(np.isnan(spaced), 0.0, np.asarray(weights, dtype=np.float64))
+            mean = np.where(defined > 0, spaced * defined, 0.0).sum(axis=0) / defined.sum(axis=0)
+        return np.tanh(mean) if is_correlation else mean

@@ -32,7 +32,7 @@ class Member:
 
     streams: {stream: what it reads}
     scale: points of a score of 1; 1 where clips are scored
-    held_out: {weights: its held-out videos}; empty where nothing was held out
+    held_out: {weights: its held-out videos, or those of the fold that it tests}; empty where there are none
     reference: None where it has none and its data are not here
     """
 
@@ -89,7 +89,9 @@ def open_member(folder: Path, weights: Weights, data_dir: str | None, trust: Seq
     scorer = Scorer(load_network(config, folder, weights), config)
     scores = data.predicts == "score"
     scale = float(vars(data)["max_score"]) if scores else 1.0
-    held_out = held_out_of(folder) if scores else {}
+    # what a fold tests was seen by nobody; elsewhere the test videos are not touched
+    out_of_fold = config.protocol.fold is not None and config.protocol.select != "test"
+    held_out = held_out_of(folder, "test" if out_of_fold else "holdout") if scores else {}
     unknown_scale = scores and len(next(iter(held_out.values())).true if held_out else ()) < ENOUGH
     reference = read_reference(folder) or reference_from_data(data, scorer, scale, weights if unknown_scale else None)
     extraction = {} if reference is None else reference.extraction

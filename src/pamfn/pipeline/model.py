@@ -168,12 +168,15 @@ class Model:
                     said.append(f"scored without {', '.join(missing)}: {cost_of_missing(member, list(features))}")
         if len(self.members) > 1 and (missing := [m for m in self.streams if m not in features]):
             said.append(f"scored without {', '.join(missing)}: what that costs was not measured for several networks")
+        return said + self.unlike_training(features)
+
+    def unlike_training(self, features: Mapping[str, np.ndarray]) -> list[str]:
+        """Say in what the features are unlike all that the members were trained on, which need not be the same videos."""
         references = [member.reference for member in self.members if member.reference is not None]
-        for reference in references:
-            known = {m: x for m, x in features.items() if m in reference.means}
-            if len(known) == len(features) or reference is references[-1]:
-                return said + (reference.warnings(known) if known else [])
-        return said
+        known = [{m: x for m, x in features.items() if m in reference.means} for reference in references]
+        most = max(map(len, known), default=0)
+        found = [r.warnings(streams) for r, streams in zip(references, known, strict=True) if len(streams) == most > 0]
+        return min(found, key=len, default=[])
 
     @cached_property
     def fill(self) -> dict[str, np.ndarray] | None:

@@ -20,7 +20,7 @@ from pamfn.reporting.collect import FinishedJob, clip_counts, finished_jobs, mea
 from pamfn.reporting.mean_rows import mean_rows
 from pamfn.reporting.provenance import counted, machine, provenance
 from pamfn.reporting.render import BuiltTable, Cost, Layout, build_table
-from pamfn.reporting.sweep import Sweep, first_jobs, sweep_of, which_videos
+from pamfn.reporting.sweep import Job, Sweep, first_jobs, sweep_of, which_videos
 
 CHANCE = "Random order"
 
@@ -50,12 +50,13 @@ def built(
     metric, metrics = metric or table.metric, metrics_of(METRICS[table.metric].predicts)
     if metric not in metrics:
         raise InputError(f"metric {metric!r}: {table.name} has {', '.join(metrics)}.")
-    jobs, problems = finished_jobs(sweep)
+    jobs, problems = finished_jobs(sweep.jobs, sweep.problems)
     refuse_mixed(jobs)
     synthetic = any(done.result["data_source"] == "synthetic" for done in jobs)
     papers = papers_columns(sweep)
     columns = column_names(sweep, papers)
-    measured, doubts = measurements(jobs, columns, table.rows, metric, select)
+    folds = Counter((job.row, job.column, job.seed) for job in sweep.jobs)
+    measured, doubts = measurements(jobs, columns, table.rows, metric, select, folds)
     by_chance, of_chance = chance_levels(jobs, columns, metric) if METRICS[metric].chance else ([], [])
     measured += by_chance
     means, of_means = mean_rows(jobs, columns, table.rows, metric, select) if mean else ([], [])
@@ -102,11 +103,15 @@ def built(
 
 def missing_commands(sweep: Sweep, jobs: Sequence[FinishedJob], overrides: Sequence[str]) -> list[str]:
     """One command for every column that lacks runs; those that are there are read by it, not trained again."""
-    key, there = sweep.table.column, {(done.job.row, done.job.column, done.job.seed) for done in jobs}
-    lacking = dict.fromkeys(job.column for job in sweep.jobs if (job.row, job.column, job.seed) not in there)
+    key, there = sweep.table.column, {cell_and_fold(done.job) for done in jobs}
+    lacking = dict.fromkeys(job.column for job in sweep.jobs if cell_and_fold(job) not in there)
     rest = [word for word in overrides if word.partition("=")[0].lstrip("+") != key.lstrip("+")]
     start = f"python -m pamfn.train -m +table={sweep.table.name}"
     return [f"{start} {shlex.join([f'{key}={column}', *rest])}" for column in lacking]
+
+
+def cell_and_fold(job: Job) -> tuple[str, str, int, int | None]:
+    return job.row, job.column, job.seed, job.fold
 
 
 # columns

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from pamfn.evaluation.bootstrap import Scored, bootstrap
+from pamfn.evaluation.bootstrap import Scored, bootstrap, bootstrap_over_folds
 from pamfn.evaluation.intervals import interval, paired_p, spread
 from pamfn.evaluation.metrics import METRICS, Array, average
 
@@ -47,7 +47,11 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True)
 class Measured:
-    """One run's number for a cell. predicted: {test video: (true, predicted) points}, None where none are stored."""
+    """One run's number for a cell, or that of the runs of all folds together.
+
+    predicted: {test video: (true, predicted) points}, None where none are stored. groups: {test video: who or what
+    several are of}; empty where they are independent. fold: {test video: the fold that tests it}; empty without folds.
+    """
 
     row: str
     column: str
@@ -55,6 +59,31 @@ class Measured:
     value: float
     predicted: Mapping[str, tuple[float, float]] | None = None
     score_range: float = 1.0
+    groups: Mapping[str, str] = field(default_factory=dict)
+    fold: Mapping[str, int] = field(default_factory=dict)
+
+    def of_folds(self, metric: str) -> list[float]:
+        """The metric of every fold by itself."""
+        videos: dict[int, list[str]] = {}
+        for video, number in self.fold.items():
+            videos.setdefault(number, []).append(video)
+        assert self.predicted is not None
+        pairs = [np.array([self.predicted[video] for video in of]).T for of in videos.values()]
+        return [METRICS[metric].function(true, predicted, self.score_range) for true, predicted in pairs]
+
+
+@dataclass(frozen=True)
+class OverFolds:
+    """Mean over seeds of the average over folds, its standard deviation over seeds, its 95 % interval.
+
+    undefined: folds of all seeds that have no number, and are left out
+    """
+
+    mean: float
+    std: float
+    low: float
+    high: float
+    undefined: int
 
 
 @dataclass(frozen=True)
@@ -79,6 +108,7 @@ class Cell:
     paper: float = NAN
     misprint: float = NAN
     equal_to: tuple[str, ...] = ()
+    over_folds: OverFolds | None = None
 
     @property
     def n(self) -> int:
@@ -160,7 +190,9 @@ def cells_of(
         if place[1] in AVERAGES:
             cell = averaged(metric, place, cells, samples)
         else:
-            cell = cell_of(*place, {one.seed: one.value for one in runs.get(place, ())})
+            own = runs.get(place, [])
+            cell = cell_of(*place, {one.seed: one.value for one in own})
+            cell = replace(cell, over_folds=over_folds(metric, own))
         cells[place] = replace(cell, paper=paper.get(place, NAN), misprint=misprints.get(place, NAN))
     cells = {place: with_interval(cell, samples, full) for place, cell in cells.items()}
     return with_equals(cells, runs), notes
@@ -170,6 +202,22 @@ def cell_of(row: str, column: str, values: Mapping[int, float]) -> Cell:
     """A cell with the mean and standard deviation of {seed: number}."""
     known = defined(values)
     return Cell(row, column, values, mean=float(np.mean(known)) if known else NAN, std=spread(known))
+
+
+def over_folds(metric: str, runs: Sequence[Measured]) -> OverFolds | None:
+    """The average over folds of a cell's runs; None without folds, or where seeds have different ones."""
+    if not runs or not runs[0].fold or any(one.fold != runs[0].fold for one in runs):
+        return None
+    of_seeds = [one.of_folds(metric) for one in runs]
+    known = [[value for value in values if not math.isnan(value)] for values in of_seeds]
+    undefined = sum(map(len, of_seeds)) - sum(map(len, known))
+    means = [float(average(metric, values)) for values in known if values]
+    if not means:
+        return None
+    scored = scored_of(runs)
+    fold = [runs[0].fold[video] for video in scored.videos]
+    low, high = interval(bootstrap_over_folds(metric, scored, fold).mean(axis=0))
+    return OverFolds(float(np.mean(means)), spread(means), low, high, undefined)
 
 
 def defined(values: Mapping[int, float]) -> list[float]:
@@ -210,12 +258,18 @@ def resampled(metric: str, runs: Sequence[Measured]) -> Resampled | None:
     used = [one for one in runs if not math.isnan(one.value)]
     if not used or not all(one.predicted and truth_of(one) == truth_of(used[0]) for one in used):
         return None
-    truth = truth_of(used[0])
+    of_seeds = dict(zip((one.seed for one in used), bootstrap(metric, scored_of(used)), strict=True))
+    return Resampled(metric, truth_of(used[0]), [of_seeds])
+
+
+def scored_of(runs: Sequence[Measured]) -> Scored:
+    """The predictions of runs that were tested on the same videos."""
+    first = runs[0]
+    truth = truth_of(first)
     videos = tuple(sorted(truth))
-    predicted = np.array([[(one.predicted or {})[video][1] for video in videos] for one in used])
-    scored = Scored(videos, np.array([truth[video] for video in videos]), predicted, used[0].score_range)
-    of_seeds = dict(zip((one.seed for one in used), bootstrap(metric, scored), strict=True))
-    return Resampled(metric, truth, [of_seeds])
+    predicted = np.array([[(one.predicted or {})[video][1] for video in videos] for one in runs])
+    groups = tuple(first.groups[video] for video in videos) if first.groups else None
+    return Scored(videos, np.array([truth[video] for video in videos]), predicted, first.score_range, groups)
 
 
 def averaged(metric: str, place: Place, cells: Mapping[Place, Cell], samples: dict[Place, Resampled]) -> Cell:

@@ -14,12 +14,15 @@ from pamfn.errors import InputError
 from pamfn.evaluation.metrics import METRICS, main_metric
 from pamfn.evaluation.selection import RULES, weights_by_rule
 from pamfn.reporting.cells import NAN, Measured
-from pamfn.reporting.sweep import Job, Sweep
+from pamfn.reporting.sweep import Job
 from pamfn.runs.folder import Run
 from pamfn.runs.lookup import every_run, finished, readable
 
 Result = Mapping[str, Any]
 """The content of a result.json."""
+
+Place3 = tuple[str, str, int]
+"""A row and a column as swept, and a seed."""
 
 TOLERANCE = 1e-5
 """How far the metric of stored predictions may be from the stored metric."""
@@ -34,10 +37,10 @@ class FinishedJob:
     result: Result
 
 
-def finished_jobs(sweep: Sweep) -> tuple[list[FinishedJob], list[str]]:
-    """Find the finished runs of a sweep; a sentence for every one that cannot be trusted."""
-    jobs, problems = [], list(sweep.problems)
-    for job in sweep.jobs:
+def finished_jobs(asked: Sequence[Job], problems: Sequence[str] = ()) -> tuple[list[FinishedJob], list[str]]:
+    """Find the finished runs of jobs; a sentence for every one that cannot be trusted, behind other problems."""
+    jobs, problems = [], list(problems)
+    for job in asked:
         try:
             run = finished(job.config)
             if run is not None:
@@ -73,13 +76,20 @@ def refuse_mixed(jobs: Sequence[FinishedJob]) -> None:
 
 
 def measurements(
-    jobs: Sequence[FinishedJob], columns: Mapping[str, str], rows: Mapping[str, str], metric: str, select: str | None
+    jobs: Sequence[FinishedJob],
+    columns: Mapping[str, str],
+    rows: Mapping[str, str],
+    metric: str,
+    select: str | None,
+    folds: Mapping[Place3, int],
 ) -> tuple[list[Measured], list[str]]:
     """The numbers of a table; a sentence for each that is not there or has no predictions to go with it.
 
     columns, rows: {as swept: as shown}. select: the rule whose number is taken; None for the one that a run reports.
+    folds: {(row, column, seed): how many there are}; the runs of all folds are one number.
     """
     measured, doubts = [], dict[str, None]()
+    parts: dict[Place3, dict[int, Measured]] = {}
     without, other, unstored = Counter[str](), Counter[str](), Counter[str]()
     for done in jobs:
         rule = select or done.result["reported"]
@@ -101,7 +111,17 @@ def measurements(
             except InputError as error:
                 doubts |= dict.fromkeys(error.problems)
         place = rows.get(done.job.row, done.job.row), columns[done.job.column]
-        measured.append(Measured(*place, done.job.seed, value, predicted, done.result["score_range"] or 1.0))
+        groups = done.result.get("groups") or {}
+        one = Measured(*place, done.job.seed, value, predicted, done.result["score_range"] or 1.0, groups)
+        if done.job.fold is None:
+            measured.append(one)
+        else:
+            parts.setdefault((done.job.row, done.job.column, done.job.seed), {})[done.job.fold] = one
+    for place, of_folds in parts.items():
+        try:
+            measured.append(pooled(of_folds, folds[place], metric))
+        except InputError as error:
+            doubts |= dict.fromkeys(error.problems)
     notes = [
         f"{n} runs have no number for {rule} ({RULES[rule].sentence}); shown as not run." for rule, n in without.items()
     ]
@@ -111,6 +131,28 @@ def measurements(
         for rule, n in unstored.items()
     ]
     return measured, [*notes, *doubts]
+
+
+def pooled(of_folds: Mapping[int, Measured], count: int, metric: str) -> Measured:
+    """The number of the predictions of all folds together.
+
+    Raises:
+        InputError: when a fold or its predictions are missing, or two folds test the same video.
+    """
+    first = next(iter(of_folds.values()))
+    what = f"{first.row}, {first.column}, seed {first.seed}"
+    if len(of_folds) < count:
+        raise InputError(f"{what}: {len(of_folds)} of {count} folds are done; shown as not run.")
+    if any(one.predicted is None for one in of_folds.values()):
+        raise InputError(f"{what}: no number over folds, since predictions are not stored; shown as not run.")
+    predicted = {video: pair for one in of_folds.values() for video, pair in (one.predicted or {}).items()}
+    fold = {video: number for number, one in sorted(of_folds.items()) for video in one.predicted or {}}
+    if len(predicted) < sum(len(one.predicted or {}) for one in of_folds.values()):
+        raise InputError(f"{what}: folds share test videos; shown as not run.")
+    groups = {video: group for one in of_folds.values() for video, group in one.groups.items()}
+    true, points = np.array(list(predicted.values())).T
+    value = METRICS[metric].function(true, points, first.score_range)
+    return Measured(first.row, first.column, first.seed, value, predicted, first.score_range, groups, fold)
 
 
 def predictions(done: FinishedJob, weights: str, metric: str, stored: float) -> dict[str, tuple[float, float]]:

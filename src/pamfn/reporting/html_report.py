@@ -65,7 +65,7 @@ def report(names: Sequence[str], overrides: Sequence[str] = ()) -> str:
 def section(sweep: Sweep, overrides: Sequence[str], folder: Path) -> Section:
     """A table of the report, with Figure 6 if it sweeps K."""
     drawn = Drawn()
-    jobs, problems = finished_jobs(sweep)
+    jobs, problems = finished_jobs(sweep.jobs, sweep.problems)
     if sweep.table.row == SWEPT and jobs:
         drawn.add(folder / "fusionnets.png", lambda path: draw_fusionnets(path, sweep, jobs, problems))
     pictures = [picture(sweep.table.title, path) for path in drawn.files]

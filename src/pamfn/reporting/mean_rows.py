@@ -4,6 +4,7 @@ Nothing here imports torch.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from pamfn.reporting.render import span
 from pamfn.runs.held_out import held_out_of
 
 ALL = "All rows"
+
+Networks = dict[int | None, dict[str, FinishedJob]]
+"""{fold: {name of a run: its job}}; without folds, all are under None."""
 
 
 def mean_rows(
@@ -33,30 +37,30 @@ def mean_rows(
     """
     if METRICS[metric].predicts == "highlights":
         raise InputError("--mean: the scores of clips have no held-out predictions that bring networks to one scale.")
-    groups: dict[str, dict[str, dict[str, FinishedJob]]] = {}
+    by_column: dict[str, dict[str, Networks]] = {}
     for done in jobs:
-        column = groups.setdefault(columns[done.job.column], {})
+        column = by_column.setdefault(columns[done.job.column], {})
         row = rows.get(done.job.row, done.job.row)
         for place in (row, ALL):
-            column.setdefault(place, {})[done.run.path.name] = done  # rows may share a run: it counts once
+            of_fold = column.setdefault(place, {}).setdefault(done.job.fold, {})
+            of_fold[done.run.path.name] = done  # rows may share a run: it counts once
     measured: dict[str, list[tuple[int, Measured]]] = {}
     problems: dict[str, None] = {}
-    for column, of_rows in groups.items():
-        for row, runs in of_rows.items():
-            if len(runs) < 2 or (row == ALL and len(of_rows) == 2):
+    for column, of_rows in by_column.items():
+        for row, networks in of_rows.items():
+            count = max(map(len, networks.values()))
+            if count < 2 or (row == ALL and len(of_rows) == 2):
                 continue
             try:
-                predicted, score_range = mean_predictions([*runs.values()], select)
+                one = mean_of_networks(row, column, networks, metric, select)
             except InputError as error:
                 problems |= dict.fromkeys(f"No mean of networks for {row}, {column}: {p}" for p in error.problems)
                 continue
-            true, mean = np.array([*predicted.values()]).T
-            value = METRICS[metric].function(true, mean, score_range)
-            measured.setdefault(row, []).append((len(runs), Measured(row, column, MEAN, value, predicted, score_range)))
+            measured.setdefault(row, []).append((count, one))
     shown = []
     for row in (*(row for row in measured if row != ALL), *((ALL,) if ALL in measured else ())):
         name = f"{row}, mean of {span(sorted_texts(n for n, _ in measured[row]))} networks"
-        shown += [Measured(name, o.column, o.seed, o.value, o.predicted, o.score_range) for _, o in measured[row]]
+        shown += [replace(one, row=name) for _, one in measured[row]]
     notes = [
         "Means of networks: each network is brought to one scale by its own held-out predictions, and the mean is "
         "scored as one network; p compares it with the mean over the seeds of the full row."
@@ -66,6 +70,26 @@ def mean_rows(
 
 def sorted_texts(numbers: Iterable[int]) -> list[str]:
     return [str(number) for number in sorted(numbers)]
+
+
+def mean_of_networks(row: str, column: str, networks: Networks, metric: str, select: str | None) -> Measured:
+    """The number of the mean of a row's networks; with folds, of the mean of every fold's, all folds together.
+
+    Raises:
+        InputError: as `mean_predictions`, and when folds have different numbers of networks.
+    """
+    if len({len(runs) for runs in networks.values()}) > 1:
+        raise InputError("some of its folds lack networks that others have.")
+    predicted, groups, fold = dict[str, tuple[float, float]](), dict[str, str](), dict[str, int]()
+    score_range = 1.0
+    for number, runs in networks.items():
+        own, score_range = mean_predictions([*runs.values()], select)
+        predicted |= own
+        groups |= next(iter(runs.values())).result.get("groups") or {}
+        fold |= {} if number is None else dict.fromkeys(own, number)
+    true, mean = np.array([*predicted.values()]).T
+    value = METRICS[metric].function(true, mean, score_range)
+    return Measured(row, column, MEAN, value, predicted, score_range, groups, fold)
 
 
 def mean_predictions(runs: Sequence[FinishedJob], select: str | None) -> tuple[dict[str, tuple[float, float]], float]:

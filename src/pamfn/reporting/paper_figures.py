@@ -129,7 +129,7 @@ def draw_table(name: str, overrides: Sequence[str], to: Path) -> Drawn:
     sweep = sweep_of(name, overrides)
     if sweep.table.row != SWEPT:
         raise InputError(f"Figure 6 is drawn over {SWEPT}, and {name} sweeps {sweep.table.row}.")
-    jobs, problems = finished_jobs(sweep)
+    jobs, problems = finished_jobs(sweep.jobs, sweep.problems)
     drawn = Drawn()
     drawn.add(to / "fusionnets.png", lambda path: draw_fusionnets(path, sweep, jobs, problems))
     if not drawn.files:

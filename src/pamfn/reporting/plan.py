@@ -30,7 +30,8 @@ def plan(sweep: Sweep) -> str:
         time = "" if state == "done" else f"{sum_of(own.values())} h".rjust(8)
         needed |= own
         done += state == "done"
-        lines.append(f"  {job.row:<28} {sweep.data[job.column]:<12} seed {job.seed}  {time:<9} {state:<12} {name}")
+        place = f"seed {job.seed}" + ("" if job.fold is None else f" fold {job.fold}")
+        lines.append(f"  {job.row:<28} {sweep.data[job.column]:<12} {place}  {time:<9} {state:<12} {name}")
     lines += [f"  left out: {problem}" for problem in sweep.problems]
     lines.append(f"{done} of {len(sweep.jobs)} done{rest_of(list(needed.values()))}.")
     return "\n".join(lines)

@@ -69,10 +69,14 @@ def other_streams(result: Result) -> list[str]:
 
 
 def protocol(settings: Mapping[str, Any]) -> str:
-    """Which part of train a run saw: `0.2 of train held out`."""
+    """What a run was tested on and which part of train it saw: `0.2 of train held out`."""
+    folds = settings.get("folds")
+    tested = "" if folds is None else f"{folds} folds, " if isinstance(folds, int) else f"folds of {folds}, "
     if settings["select"] == "test":
-        return "trained on all of train, select on test"
-    part = f"{settings['holdout']:g} of train held out"
+        return f"{tested}trained on all of train, select on test"
+    if not settings["holdout"]:
+        return f"{tested}trained on all of train"
+    part = f"{tested}{settings['holdout']:g} of train held out"
     return f"{part}, then trained on all of it" if settings["refit"] else part
 
 

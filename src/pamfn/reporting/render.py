@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -118,6 +118,11 @@ class BuiltTable:
                 **{"mean": cell.mean, "std": cell.std, "low": cell.low, "high": cell.high, "paper": cell.paper},
                 **{"difference": cell.difference, "outside": cell.outside if cell.comparable else None, "p": cell.p},
                 **{"equal_to": "; ".join(cell.equal_to), "misprint": cell.misprint},
+                **(
+                    {f"folds_{name}": value for name, value in asdict(cell.over_folds).items()}
+                    if cell.over_folds
+                    else {}
+                ),
             }
             for cell in self.cells.values()
         ]
@@ -190,10 +195,16 @@ def build_table(
     extra = [row for row, column in paper if row not in (*layout.rows, *layout.left_out) and column in columns]
     layout = replace(layout, rows=[*layout.rows, *dict.fromkeys(extra)], columns=columns)
     cells, problems = cells_of(layout.metric, layout.rows, columns, layout.full, measured, paper)
-    below = [*problems, *legend(layout, list(cells.values())), *notes]
+    below = [*problems, *legend(layout, list(cells.values()), groups_in(measured)), *notes]
     of_rows = {row: costs.get(row, Cost()) for row in layout.rows} if costs else {}
     frame = framed(layout, cells, of_rows)
     return BuiltTable(layout.name, layout.title, layout.metric, cells, frame, below, list(missing), of_rows)
+
+
+def groups_in(measured: Sequence[Measured]) -> str:
+    """How many groups the test videos are of: `10 groups`; empty where they are independent."""
+    counts = sorted({len(set(one.groups.values())) for one in measured if one.groups})
+    return f"{span([str(count) for count in counts])} groups" if counts else ""
 
 
 def framed(layout: Layout, cells: Mapping[Place, Cell], costs: Mapping[str, Cost]) -> pd.DataFrame:
@@ -205,7 +216,7 @@ def framed(layout: Layout, cells: Mapping[Place, Cell], costs: Mapping[str, Cost
     for label, places in placed(layout).items():
         heads = list(places)
         shown = [cells.get(place) for place in places.values()]
-        for kind, text in (("ours", ours), ("paper", of_paper), ("p", p_of)):
+        for kind, text in (("ours", ours), ("folds", of_folds), ("paper", of_paper), ("p", p_of)):
             texts = ["" if cell is None else text(layout.metric, cell) for cell in shown]
             if kind == "ours" or any(texts):
                 of_row = costs[label].texts(kind) if costs else ()
@@ -241,6 +252,15 @@ def ours(metric: str, cell: Cell) -> str:
     return f"{mean_and_std(metric, cell)}{seeds}{bounds}{f' {EQUAL}' if cell.equal_to else ''}"
 
 
+def of_folds(metric: str, cell: Cell) -> str:
+    """`.910 ± .004 [.87, .95]`"""
+    over = cell.over_folds
+    if over is None:
+        return ""
+    std = "" if math.isnan(over.std) else f" ± {number(metric, over.std)}"
+    return f"{number(metric, over.mean)}{std} [{number(metric, over.low, 2)}, {number(metric, over.high, 2)}]"
+
+
 def of_paper(metric: str, cell: Cell) -> str:
     """`.757 (+.163) †`"""
     if math.isnan(cell.paper):
@@ -274,15 +294,24 @@ def decimals(value: float, digits: int = 3, sign: str = "") -> str:
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
 
 
-def legend(layout: Layout, cells: Sequence[Cell]) -> list[str]:
-    """What the numbers and the marks in a table mean."""
-    bootstrapped = any(not math.isnan(cell.low) for cell in cells)
+def legend(layout: Layout, cells: Sequence[Cell], groups: str) -> list[str]:
+    """What the numbers and the marks in a table mean. groups: what is resampled, where that are not videos."""
+    bootstrapped, folds = any(not math.isnan(cell.low) for cell in cells), [c.over_folds for c in cells if c.over_folds]
+    independent = f"whole groups of them ({groups})" if groups else "the test videos, taken as independent"
     notes = [
-        f"ours: {layout.metric}, mean ± standard deviation over seeds (number of seeds)"
-        + " [95 % interval: bootstrap over the test videos, taken as independent, averaged over the same seeds]"
-        * bootstrapped
+        f"ours: {layout.metric}"
+        + " of the predictions of all folds together" * bool(folds)
+        + ", mean ± standard deviation over seeds (number of seeds)"
+        + f" [95 % interval: bootstrap over {independent}, averaged over the same seeds]" * bootstrapped
         + ("; - is not run." if any(not cell.values for cell in cells) else ".")
     ]
+    if folds:
+        space = ", in Fisher-z space" if METRICS[layout.metric].is_correlation else ""
+        notes.append(f"folds: the mean over folds{space}, each tested by itself; likewise over seeds.")
+    if undefined := sum(each.undefined for each in folds):
+        notes.append(
+            f"WARNING: {undefined} folds have no number (their videos have the same score); left out of folds."
+        )
     if any(cell.values and cell.column in AVERAGES for cell in cells):
         averages = " or ".join(", ".join(AVERAGES[column]) for column in layout.columns if column in AVERAGES)
         fisher = ", in Fisher-z space as in the paper" if METRICS[layout.metric].is_correlation else ""

@@ -25,12 +25,12 @@ SHOWN = {"protocol.select", "protocol.holdout", "protocol.refit", "model._target
 def protocols(results: Iterable[Result], metric: str | None = None) -> list[BuiltTable]:
     """Tables with a row for runs that differ by seed: scores before highlights, real data before synthetic.
 
-    metric: of the runs that have it; by default every run's main one.
+    Runs that test one fold are left out. metric: of the runs that have it; by default every run's main one.
     """
     groups: dict[tuple[bool, str, str], list[Result]] = {}
     for result in results:
         shown = metric or main_of(result)
-        if shown in reported(result):
+        if shown in reported(result) and result["config"]["protocol"].get("fold") is None:
             group = METRICS[shown].predicts == "highlights", result["data_source"], shown
             groups.setdefault(group, []).append(result)
     return [protocol_table(*group[1:], groups[group]) for group in sorted(groups)]

@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -121,28 +121,67 @@ def values_of(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def jobs_of(table: Table, combinations: Sequence[list[str]]) -> tuple[list[Job], list[str]]:
-    """Compose every combination; those that cannot be composed become sentences.
+    """Compose every combination; those that cannot be composed become sentences."""
+    jobs, problems = [], list[str]()
+    for overrides, config in composed_combinations(combinations, problems):
+        values = values_of(overrides)
+        jobs.append(Job(values[table.row], values[table.column], config.seed, config, overrides))
+    return jobs, list(dict.fromkeys(problems))
+
+
+def composed_combinations(combinations: Sequence[list[str]], problems: list[str]) -> Iterator[tuple[list[str], Config]]:
+    """Pair every combination with its configuration; problems are added for those that cannot be composed.
 
     Those that differ by their seed or fold alone are composed once, since nothing else follows from these.
     """
     known: dict[tuple[str, ...], Config | None] = {}
-    jobs, problems = [], dict[str, None]()
     for overrides in combinations:
-        values = values_of(overrides)
-        seed = next((word for word in overrides if word.lstrip("+").startswith("seed=")), "seed=0")
-        fold = next((word for word in overrides if word.lstrip("+").startswith("protocol.fold=")), None)
+        seed = next((word for word in overrides if is_seed(word)), "seed=0")
+        fold = next((word for word in overrides if is_fold(word)), None)
         others = tuple(word for word in overrides if word not in (seed, fold))
         if others not in known:
             try:
                 known[others] = settings_of((*others, *([fold] if fold else [])))
             except InputError as error:
                 known[others] = None
-                problems |= dict.fromkeys(error.problems)
+                problems += error.problems
         config = known[others]
         if config is not None:
-            config = config.model_copy(update={"seed": seed_of(seed)} | with_fold(config, fold))
-            jobs.append(Job(values[table.row], values[table.column], config.seed, config, overrides))
-    return jobs, list(problems)
+            yield overrides, config.model_copy(update={"seed": seed_of(seed)} | with_fold(config, fold))
+
+
+def is_seed(word: str) -> bool:
+    return word.lstrip("+").startswith("seed=")
+
+
+def is_fold(word: str) -> bool:
+    return word.lstrip("+").startswith("protocol.fold=")
+
+
+def swept_over_folds(words: Sequence[str]) -> list[Job]:
+    """The jobs of a sweep over folds without a table; empty for any other sweep.
+
+    The row is what of the words is swept beside seeds and folds, the column the data.
+    """
+    register()
+    spelt = let_checked_refuse([word for word in words if not word.startswith("-")])
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        raw = compose("train", overrides=[word for word in spelt if not sweeps(word)], return_hydra_config=True)
+        if raw.protocol.get("folds") is None or raw.get("table") is not None:
+            return []
+        combinations = expand([*(f"{key}={value}" for key, value in raw.hydra.sweeper.params.items()), *spelt])
+        common = set.intersection(*map(set, combinations))
+        return [
+            Job(
+                " ".join(w for w in words if w not in common and not is_seed(w) and not is_fold(w)),
+                name,
+                seed,
+                config,
+                [],
+            )
+            for words, config in composed_combinations(combinations, [])
+            for name, seed in [(str(config.data.get("name")), config.seed)]
+        ]
 
 
 def settings_of(overrides: Sequence[str]) -> Config:

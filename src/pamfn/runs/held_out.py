@@ -17,8 +17,10 @@ class HeldOut:
     predicted: np.ndarray
 
 
-def held_out_of(folder: Path) -> dict[str, HeldOut]:
+def held_out_of(folder: Path, split: str = "holdout") -> dict[str, HeldOut]:
     """Read {weights: held-out videos} of a run's predictions.csv; {} where there are none, or clips are scored.
+
+    split: `test` for the out-of-fold videos of a run that tests a fold
 
     Raises:
         InputError: when the file is damaged.
@@ -28,7 +30,7 @@ def held_out_of(folder: Path) -> dict[str, HeldOut]:
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             for row in csv.DictReader(lines):
-                if row["split"] == "holdout" and "true" in row:
+                if row["split"] == split and "true" in row:
                     rows.setdefault(row["weights"], []).append((float(row["true"]), float(row["predicted"])))
     except FileNotFoundError:
         return {}
