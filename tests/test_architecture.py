@@ -18,7 +18,7 @@ FLOORS = [
     ["training"],
     ["pipeline"],
     ["reporting"],
-    ["train", "extract", "evaluate", "predict", "export", "convert", "archive", "tables", "figures", "report"],
+    ["train", "check", "extract", "evaluate", "predict", "export", "convert", "archive", "tables", "figures", "report"],
 ]
 """From the ground up. What is on one floor knows nothing of what is beside it or above."""
 

@@ -1,6 +1,7 @@
 """How Hydra composes the configuration: where files are found, resolvers, words of the command line."""
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,14 @@ def refuse_other_features(choices: Mapping[str, str]) -> None:
             f"features={choices['features']}: data={choices['data']} has streams of its own "
             f"({', '.join(node['features'])}). Choose features=in_data, or a data set that has those features."
         )
+
+
+def with_hint(message: str) -> str:
+    """Hydra's message, and before it what to do where an experiment was asked for that is a data set."""
+    asked = re.search(r"Could not find 'experiment/([^']+)'", message)
+    if asked is None or asked[1] not in files_of("data"):
+        return message
+    return f"+experiment={asked[1]}: there is no such experiment, but a data set: choose data={asked[1]}."
 
 
 # ---- resolvers

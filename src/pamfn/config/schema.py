@@ -188,11 +188,16 @@ class Table(Strict):
 
 
 class Config(Strict):
-    """One job: both stages, or one branch when a single modality is chosen."""
+    """One job: both stages, or one branch when a single modality is chosen.
+
+    main, finetune: roles of streams, which the files in `conf/model` read from here; the first runs have none.
+    """
 
     seed: Seed
     table: Table | None
     modalities: list[str] | None
+    main: str | None = None
+    finetune: list[str] | None = None
     available: list[str] | None
     threads: Annotated[int, Field(gt=0, le=1024)]
     resume_seconds: float = Field(ge=0)

@@ -153,6 +153,8 @@ def problems_of_choices(config: Config) -> list[str]:
         problems.append(f"modalities: {', '.join(unknown)} not among this data set's modalities: {offered}.")
     elif not config.streams:
         problems.append(f"modalities: choose at least one of {offered}.")
+    if config.main is not None and config.main not in config.features:
+        problems.append(f"main: {config.main} not among this data set's streams: {offered}.")
     finetune = config.model.get("finetune")
     if isinstance(finetune, list) and (unknown := [str(m) for m in finetune if m not in config.features]):
         problems.append(f"model.finetune: {', '.join(unknown)} not among the modalities: {offered}.")

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from pamfn.command_line.process import PARENT, end_with_parent
+from pamfn.config.compose import with_hint
 from pamfn.errors import InputError
 from pamfn.files import write_text
 
@@ -90,7 +91,7 @@ def run_jobs(job: Callable[[], object], words: Sequence[str]) -> None:
     try:
         job()
     except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(str(error)) from error
+        raise InputError(with_hint(str(error))) from error
     except BrokenPipeError:
         raise
     except Exception as error:

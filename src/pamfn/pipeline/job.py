@@ -8,7 +8,7 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from pamfn.config.compose import CONF, let_checked_refuse, refuse_choices, register, replaces_data
+from pamfn.config.compose import CONF, let_checked_refuse, refuse_choices, register, replaces_data, with_hint
 from pamfn.config.schema import Config
 from pamfn.config.validation import checked, parsed, resolved
 from pamfn.errors import InputError
@@ -24,16 +24,25 @@ def fit(*overrides: str) -> Path:
     Raises:
         InputError: when the settings or the data do not allow it.
     """
+    run, _ = run_or_load(raw_settings(overrides))
+    return run.path
+
+
+def raw_settings(overrides: Sequence[str]) -> DictConfig:
+    """Compose the settings of a single job.
+
+    Raises:
+        InputError: when Hydra refuses the words, or they are a table's.
+    """
     register()
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             raw = hydra.compose("train", let_checked_refuse(list(overrides)), return_hydra_config=True)
     except HydraException as error:
-        raise InputError(str(error)) from error
+        raise InputError(with_hint(str(error))) from error
     refuse_choices(raw.hydra.runtime.choices)
     refuse_single_table(raw)
-    run, _ = run_or_load(OmegaConf.masked_copy(raw, [str(key) for key in raw if key != "hydra"]))
-    return run.path
+    return OmegaConf.masked_copy(raw, [str(key) for key in raw if key != "hydra"])
 
 
 def refuse_single_table(raw: DictConfig) -> None:

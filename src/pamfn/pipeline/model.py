@@ -171,7 +171,7 @@ class Model:
         return said + self.unlike_training(features)
 
     def unlike_training(self, features: Mapping[str, np.ndarray]) -> list[str]:
-        """Say in what the features are unlike all that the members were trained on, which need not be the same videos."""
+        """Say in what the features are unlike all that the members were trained on, which may differ."""
         references = [member.reference for member in self.members if member.reference is not None]
         known = [{m: x for m, x in features.items() if m in reference.means} for reference in references]
         most = max(map(len, known), default=0)

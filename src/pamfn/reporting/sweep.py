@@ -15,7 +15,15 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from pamfn.config.compose import CONF, let_checked_refuse, refuse_choices, register, replaces_data, table_names
+from pamfn.config.compose import (
+    CONF,
+    let_checked_refuse,
+    refuse_choices,
+    register,
+    replaces_data,
+    table_names,
+    with_hint,
+)
 from pamfn.config.schema import SEEDS, Config, Node, Protocol, Subsets, Table
 from pamfn.config.validation import parsed, resolved
 from pamfn.errors import InputError
@@ -91,7 +99,7 @@ def sweep_of(name: str, overrides: Sequence[str] = ()) -> Sweep:
             jobs, problems = jobs_of(table, combinations)
             data = data_names(table, jobs, words)
     except HydraException as error:
-        raise InputError(f"{name}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{name}: {with_hint(str(error)).splitlines()[0]}") from error
     if not jobs:
         raise InputError(problems)
     refuse_several(jobs)
