@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--metric", choices=list(METRICS), help="default: srcc, or map of highlights")
     parser.add_argument("--select", choices=list(RULES), help="another epoch's number than the runs report")
     parser.add_argument("--mean", action="store_true", help="also the means of each row's networks, and of all of them")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw its rows and intervals, as a PNG")
     parser.add_argument("--runs", metavar="DIR", help="where finished runs are (default: PAMFN_OUTPUT_DIR or runs)")
     parser.add_argument("--no-wandb", action="store_true", help="do not log the table to W&B")
     arguments = parser.parse_intermixed_args()
@@ -39,6 +40,7 @@ def main() -> None:
             arguments.metric,
             arguments.select,
             mean=arguments.mean,
+            plot=arguments.plot,
             wandb=not arguments.no_wandb,
         )
     except InputError as error:

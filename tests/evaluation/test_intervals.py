@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pamfn.evaluation.bootstrap import Scored
-from pamfn.evaluation.intervals import interval, paired_p, spread
+from pamfn.evaluation.intervals import detectable, holm, interval, paired_p, spread
 from pamfn.evaluation.metrics import average, metrics_of, score_metrics
 from scored_videos import one_of, scored
 
@@ -65,3 +65,18 @@ def test_constant_predictions_give_nan_and_resamples_without_a_value_are_left_ou
 def test_one_seed_has_no_spread():
     assert np.isnan(spread([0.5]))
     assert spread([0.5, 0.7]) == pytest.approx(np.sqrt(0.02))
+
+
+def test_holm_corrects_for_the_number_of_comparisons():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.02]) == [0.02]
+
+
+def test_a_detectable_difference_is_found_in_four_of_five_samples():
+    random = np.random.default_rng(0)
+    spread = 0.3
+    smallest = detectable(random.normal(0, spread, 100_000), np.zeros(100_000))
+    observed = random.normal(smallest, spread, 100_000)
+    assert np.mean(np.abs(observed) > 1.96 * spread) == pytest.approx(0.8, abs=0.01)
+    assert np.isnan(detectable(np.array([np.nan]), np.array([1.0])))

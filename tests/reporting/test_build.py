@@ -31,6 +31,7 @@ from pamfn.reporting.build import paper_figures
 from pamfn.reporting.build import table as build
 from pamfn.reporting.cells import AVERAGES, COLUMNS, Measured, misprinted, ordered
 from pamfn.reporting.collect import every_result
+from pamfn.reporting.forest_plot import draw_forest
 from pamfn.reporting.plan import plan
 from pamfn.reporting.print_tables import refuse_unread
 from pamfn.reporting.render import BuiltTable, Layout, Section, build_table, number, page
@@ -254,7 +255,19 @@ def test_a_row_is_compared_with_the_full_model_on_the_same_videos(tmp_path: Path
     worse, alike, full = (table.cells[f"{row} FusionNets", "uiprmd"] for row in ("Unranked", "Free", "Ranked"))
     assert worse.p < 0.01 < alike.p
     assert math.isnan(full.p)
-    assert any("p: against Ranked FusionNets" in note for note in table.notes)
+    assert any("to full: less Ranked FusionNets" in note for note in table.notes)
+    for cell in (worse, alike):
+        compared = cell.to_full
+        assert compared is not None
+        assert compared.difference == pytest.approx(cell.mean - full.mean)
+        assert compared.low < compared.difference < compared.high
+    assert worse.to_full is not None
+    assert worse.to_full.high < 0
+    assert worse.to_full.p_holm == 2 * worse.p
+    assert any("in brackets by Holm for the 2 rows" in note for note in table.notes)
+    (power,) = [note for note in table.notes if "in four of five cases" in note]
+    shown = np.median([cell.to_full.detectable for cell in (worse, alike) if cell.to_full is not None])
+    assert power.endswith(f"uiprmd {f'{shown:.2f}'.removeprefix('0')}.")
 
 
 def test_rows_are_compared_over_the_seeds_that_both_have():
@@ -269,8 +282,10 @@ def test_rows_are_compared_over_the_seeds_that_both_have():
     ]
     table = build_table(plain(["Other", "Full"], ["TES", "PCS"], full="Full"), runs, {})
     for column in ("TES", "PCS", "FisV_Avg"):
-        assert (table.cells["Other", column].p, table.cells["Other", column].p_seeds) == (1.0, (0,))
-        assert f"p of Other, {column}: over seed 0, which both rows have." in table.notes
+        compared = table.cells["Other", column].to_full
+        assert compared is not None
+        assert (compared.p, compared.seeds) == (1.0, (0,))
+        assert f"to full of Other, {column}: over seed 0, which both rows have." in table.notes
 
 
 def test_a_correlation_that_is_not_defined_is_left_out_and_named(tmp_path: Path):
@@ -808,3 +823,14 @@ def test_mistakes_end_the_command_with_a_sentence(run_cli: RunCli):
 def test_tables_are_built_without_torch():
     code = "import sys, pamfn.tables; raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_table_is_drawn_with_its_intervals(tmp_path: Path):
+    for job in jobs(tmp_path, FISV):
+        fabricate(job.config)
+    drawn = tmp_path / "forest.png"
+    draw_forest(built(tmp_path, FISV), drawn)
+    assert drawn.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(InputError, match="no row has a number to draw"):
+        draw_forest(built(tmp_path, "+experiment=uiprmd"), tmp_path / "nothing.png")
+    assert not (tmp_path / "nothing.png").exists()

@@ -72,7 +72,7 @@ def test_a_cell_is_of_all_folds_together_with_the_mean_over_folds_below(jobs: li
     assert cell.over_folds.low < cell.over_folds.mean < cell.over_folds.high
     assert built.cells["Free FusionNets", "TES"].p <= 1
     text = built.markdown()
-    assert text.count("| folds |") == 2
+    assert text.count("| folds ") == 2
     assert "bootstrap over whole groups of them (8 groups)" in text
     assert "Protocol: 4 folds, 0.2 of train held out" in text
     assert "folds_mean" in built.csv().splitlines()[0]

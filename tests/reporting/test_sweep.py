@@ -528,3 +528,12 @@ def test_a_gpu_or_several_threads_tell_nothing_of_one_thread(machine: dict[str, 
     other["config"]["trainer"]["accelerator"] = "cpu"
     on_cpu = machine["threads"] == 1
     assert hours(job.config, "fusion", modalities, [other]) == (pytest.approx(0.05 / 60) if on_cpu else None)
+
+
+def test_rows_are_called_by_the_streams_of_their_data():
+    own = sweep_of("modalities", ["+experiment=uiprmd", "seed=0"]).table.rows
+    assert "Unimodality, kinect_angles" in own.values()
+    assert "PAMFN, vicon_positions+kinect_positions" in own.values()
+    papers = sweep_of("modalities", ["+experiment=fisv_tes,uiprmd", "seed=0"]).table.rows
+    assert "Unimodality, Flow" in papers.values()
+    assert list(own) == list(papers)

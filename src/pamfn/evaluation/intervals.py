@@ -33,6 +33,27 @@ def paired_p(values: Array, others: Array) -> float:
     return float(min(1.0, 2 * min(shares)))
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number, so that any false finding among them is as rare as 5 % says.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
+    """
+    order = np.argsort(p_values)
+    factors = np.arange(len(p_values), 0, -1)
+    corrected = np.minimum(1.0, np.maximum.accumulate(np.array(p_values)[order] * factors))
+    return corrected[np.argsort(order)].tolist()
+
+
+DETECTED = 1.96 + 0.84
+"""Standard deviations by which two networks must differ to be told apart (p < .05) in four of five test sets."""
+
+
+def detectable(values: Array, others: Array) -> float:
+    """The smallest difference of two bootstraps that such test videos show in four of five cases; nan without any."""
+    difference = values - others
+    return float(DETECTED * np.nanstd(difference)) if not np.isnan(difference).all() else float("nan")
+
+
 def spread(values: Sequence[float]) -> float:
     """Standard deviation over seeds (n - 1); nan for fewer than two."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from pamfn.evaluation.bootstrap import Scored, bootstrap, bootstrap_over_folds
-from pamfn.evaluation.intervals import interval, paired_p, spread
+from pamfn.evaluation.intervals import detectable, holm, interval, paired_p, spread
 from pamfn.evaluation.metrics import METRICS, Array, average
 
 COLUMNS = {
@@ -73,6 +73,24 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A row less the full row, over the same test videos and the seeds of both.
+
+    low, high: 95 % interval. p: two-sided. p_holm: corrected for the rows of its column that are compared. seeds:
+    those, where one of the rows has more. detectable: the smallest difference that these videos show in four of five
+    cases.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    seeds: tuple[int, ...]
+    detectable: float
+
+
+@dataclass(frozen=True)
 class OverFolds:
     """Mean over seeds of the average over folds, its standard deviation over seeds, its 95 % interval.
 
@@ -91,9 +109,9 @@ class Cell:
     """Our number over seeds, the paper's, and how they compare; nan for what there is not.
 
     values: {seed: number}; {MEAN: number} of a mean of several networks. mean and std are over the seeds whose number
-    is defined, n says how many. low, high: 95 % interval over test videos. p: against the full row, over the seeds of
-    both (of a mean of networks: over all of the full row's); p_seeds: those, where one row has more. equal_to: other
-    rows with the same numbers. misprint: the paper's average is not that of its own figures; what that would be.
+    is defined, n says how many. low, high: 95 % interval over test videos. to_full: None where the full row cannot be
+    compared with. equal_to: other rows with the same numbers. misprint: the paper's average is not that of its own
+    figures; what that would be.
     """
 
     row: str
@@ -103,8 +121,7 @@ class Cell:
     std: float = NAN
     low: float = NAN
     high: float = NAN
-    p: float = NAN
-    p_seeds: tuple[int, ...] = ()
+    to_full: Comparison | None = None
     paper: float = NAN
     misprint: float = NAN
     equal_to: tuple[str, ...] = ()
@@ -118,6 +135,11 @@ class Cell:
     def difference(self) -> float:
         """Ours less the paper's."""
         return self.mean - self.paper
+
+    @property
+    def p(self) -> float:
+        """The p of the comparison with the full row; nan without one."""
+        return NAN if self.to_full is None else self.to_full.p
 
     @property
     def comparable(self) -> bool:
@@ -145,12 +167,13 @@ class Resampled:
     """A cell's number in every resample of the test videos.
 
     truth: {test video: true points}. members: {seed: (r,)} of every column that the cell is the average over; of any
-    other cell its own.
+    other cell its own. observed: likewise {seed: number} of the test videos themselves.
     """
 
     metric: str
     truth: Mapping[str, float]
     members: Sequence[Mapping[int, Array]]
+    observed: Sequence[Mapping[int, float]]
 
     @property
     def seeds(self) -> list[int]:
@@ -160,6 +183,11 @@ class Resampled:
         """The mean over these seeds, averaged over the members: (r,)."""
         means = [np.mean([member[seed] for seed in seeds], axis=0) for member in self.members]
         return means[0] if len(means) == 1 else average(self.metric, means)
+
+    def observed_over(self, seeds: Sequence[int]) -> float:
+        """The same of the test videos themselves."""
+        means = [np.mean([member[seed] for seed in seeds]) for member in self.observed]
+        return float(means[0] if len(means) == 1 else average(self.metric, means))
 
 
 def cells_of(
@@ -195,7 +223,7 @@ def cells_of(
             cell = replace(cell, over_folds=over_folds(metric, own))
         cells[place] = replace(cell, paper=paper.get(place, NAN), misprint=misprints.get(place, NAN))
     cells = {place: with_interval(cell, samples, full) for place, cell in cells.items()}
-    return with_equals(cells, runs), notes
+    return with_equals(with_holm(cells), runs), notes
 
 
 def cell_of(row: str, column: str, values: Mapping[int, float]) -> Cell:
@@ -259,7 +287,7 @@ def resampled(metric: str, runs: Sequence[Measured]) -> Resampled | None:
     if not used or not all(one.predicted and truth_of(one) == truth_of(used[0]) for one in used):
         return None
     of_seeds = dict(zip((one.seed for one in used), bootstrap(metric, scored_of(used)), strict=True))
-    return Resampled(metric, truth_of(used[0]), [of_seeds])
+    return Resampled(metric, truth_of(used[0]), [of_seeds], [{one.seed: one.value for one in used}])
 
 
 def scored_of(runs: Sequence[Measured]) -> Scored:
@@ -286,27 +314,50 @@ def averaged(metric: str, place: Place, cells: Mapping[Place, Cell], samples: di
     of = {member.column: samples[row, member.column] for member in members if (row, member.column) in samples}
     if complete and len(of) == len(members):
         truth = {f"{name}/{video}": true for name, sample in of.items() for video, true in sample.truth.items()}
-        samples[place] = Resampled(metric, truth, [sample.members[0] for sample in of.values()])
+        members, observed = ([getattr(s, part)[0] for s in of.values()] for part in ("members", "observed"))
+        samples[place] = Resampled(metric, truth, members, observed)
     return Cell(row, column, values, mean=float(average(metric, means)), std=spread(defined(values)))
 
 
 def with_interval(cell: Cell, samples: Mapping[Place, Resampled], full: str | None) -> Cell:
-    """The cell with its interval, and its p over the seeds of both if the full row was tested on the same videos."""
+    """The cell with its interval, and compared with the full row if that was tested on the same videos."""
     sample = samples.get((cell.row, cell.column))
     if sample is None:
         return cell
     low, high = interval(sample.over(sample.seeds))
-    cell = replace(cell, low=low, high=high)
     other = samples.get((full, cell.column)) if full is not None and full != cell.row else None
-    if other is None or other.truth != sample.truth:
-        return cell
-    if sample.seeds == [MEAN]:  # against all seeds of the full row
-        return replace(cell, p=paired_p(sample.over([MEAN]), other.over(other.seeds)))
-    common = [seed for seed in sample.seeds if seed in other.seeds]
-    if not common:
-        return cell
-    p_seeds = () if len(common) == len(sample.seeds) == len(other.seeds) else tuple(common)
-    return replace(cell, p=paired_p(sample.over(common), other.over(common)), p_seeds=p_seeds)
+    compared = None if other is None or other.truth != sample.truth else comparison(sample, other)
+    return replace(cell, low=low, high=high, to_full=compared)
+
+
+def comparison(sample: Resampled, full: Resampled) -> Comparison | None:
+    """Compare a row with the full one over the seeds of both, a mean of networks with all of its; None without any."""
+    is_mean = sample.seeds == [MEAN]
+    seeds = sample.seeds if is_mean else [seed for seed in sample.seeds if seed in full.seeds]
+    if not seeds:
+        return None
+    own, others = sample.over(seeds), full.over(full.seeds if is_mean else seeds)
+    low, high = interval(own - others)
+    p = paired_p(own, others)
+    some = () if is_mean or len(seeds) == len(sample.seeds) == len(full.seeds) else tuple(seeds)
+    difference = sample.observed_over(seeds) - full.observed_over(full.seeds if is_mean else seeds)
+    return Comparison(difference, low, high, p, p, some, detectable(own, others))
+
+
+def with_holm(cells: Mapping[Place, Cell]) -> dict[Place, Cell]:
+    """The cells, their p-values corrected for how many rows a column compares."""
+    corrected = dict(cells)
+    for column in dict.fromkeys(column for _, column in cells):
+        compared = {
+            place: cell.to_full
+            for place, cell in cells.items()
+            if place[1] == column and cell.to_full is not None and not math.isnan(cell.to_full.p)
+        }
+        if not compared:
+            continue
+        for (place, one), p in zip(compared.items(), holm([one.p for one in compared.values()]), strict=True):
+            corrected[place] = replace(cells[place], to_full=replace(one, p_holm=p))
+    return corrected
 
 
 def misprinted(metric: str, paper: Mapping[Place, float]) -> dict[Place, float]:

@@ -1,6 +1,7 @@
 """Render tables, figures and the runs behind them as one HTML page."""
 
 import base64
+import math
 import tempfile
 import time
 from collections import Counter
@@ -15,6 +16,7 @@ from pamfn.files import file_name
 from pamfn.pipeline.explain import explain, has_weights
 from pamfn.reporting.build import built
 from pamfn.reporting.collect import every_result, finished_jobs, main_of, reported
+from pamfn.reporting.forest_plot import draw_forest
 from pamfn.reporting.paper_figures import SWEPT, Drawn, draw_decisions, draw_fusionnets, draw_video
 from pamfn.reporting.render import Picture, Section, page
 from pamfn.reporting.selection_table import protocols
@@ -22,6 +24,7 @@ from pamfn.reporting.sweep import Sweep, sweep_of
 from pamfn.runs.environment import COMMIT, machine
 
 CAPTIONS = {
+    "forest": "Every row with its 95 % interval",
     "decisions": "How often PolicyNet enabled how many FusionNets, stage by stage (Figure 5)",
     "fusionnets": "Spearman's correlation against the number of FusionNets (Figure 6)",
     "attention": "Attention to each modality over time (Figure 7)",
@@ -68,8 +71,11 @@ def section(sweep: Sweep, overrides: Sequence[str], folder: Path) -> Section:
     jobs, problems = finished_jobs(sweep.jobs, sweep.problems)
     if sweep.table.row == SWEPT and jobs:
         drawn.add(folder / "fusionnets.png", lambda path: draw_fusionnets(path, sweep, jobs, problems))
+    table = built(sweep, overrides)
+    if any(not math.isnan(cell.low) for cell in table.cells.values()):
+        drawn.add(folder / "forest.png", lambda path: draw_forest(table, path))
     pictures = [picture(sweep.table.title, path) for path in drawn.files]
-    return Section(built(sweep, overrides), pictures, jobs)
+    return Section(table, pictures, jobs)
 
 
 def full_models(sections: Sequence[Section], sweeps: Sequence[Sweep]) -> dict[str, Path]:

@@ -32,6 +32,7 @@ def print_tables(
     select: str | None,
     *,
     mean: bool,
+    plot: Path | None,
     wandb: bool,
 ) -> None:
     """Print the table of this name, or the tables `protocols`, then log them to W&B if the settings do.
@@ -44,6 +45,8 @@ def print_tables(
             raise InputError("--select: `protocols` shows every selection.")
         if mean:
             raise InputError("--mean: `protocols` shows single runs. Give the name of a table.")
+        if plot is not None:
+            raise InputError("--plot: draws one table. Give its name.")
         refuse_unread(overrides)
         settings = composed(overrides)
         tables = protocols(every_result(settings.paths.output_dir), metric)
@@ -54,6 +57,10 @@ def print_tables(
         settings = sweep.jobs[0].config
         tables = [built(sweep, overrides, metric, select, mean=mean)]
     show(tables, form)
+    if plot is not None:
+        from pamfn.reporting.forest_plot import draw_forest  # here, since matplotlib is slow to import
+
+        draw_forest(tables[0], plot)
     if settings.logger.wandb and wandb:
         log_to_wandb(tables, name, settings)
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -54,7 +55,7 @@ class Cost:
     paper_milliseconds: float | None = None
 
     def texts(self, kind: str) -> tuple[str, str]:
-        """What stands under `COST_COLUMNS` in a line of ours (`17.96 to 22.71`, `12.3`), of the paper's, or of p."""
+        """What stands under `COST_COLUMNS` in a line of ours (`17.96 to 22.71`, `12.3`), of the paper's, or another."""
         if kind == "ours":
             time = f"{median(self.milliseconds):.3g}" if self.milliseconds else "-"
             return span([f"{n / 1e6:.2f}" for n in sorted(self.parameters)]) or "-", time
@@ -80,7 +81,8 @@ class Cost:
 class BuiltTable:
     """A table, ready to be written.
 
-    frame: formatted; cells: numbers; missing: commands that would complete it; costs: of the rows, if it shows them.
+    frame: formatted; cells: numbers; missing: commands that would complete it; costs: of the rows, if it shows them;
+    full: the row that the others are compared with.
     """
 
     name: str
@@ -91,6 +93,7 @@ class BuiltTable:
     notes: list[str]
     missing: list[str] = field(default_factory=list)
     costs: Mapping[str, Cost] = field(default_factory=dict)
+    full: str | None = None
 
     def markdown(self) -> str:
         """The table, its notes as a list, and the commands for what is missing."""
@@ -116,7 +119,8 @@ class BuiltTable:
                 **{"table": self.title, "row": cell.row, "column": cell.column, "metric": self.metric, "n": cell.n},
                 "values": " ".join(f"{'mean' if s == MEAN else s}:{value!r}" for s, value in cell.values.items()),
                 **{"mean": cell.mean, "std": cell.std, "low": cell.low, "high": cell.high, "paper": cell.paper},
-                **{"difference": cell.difference, "outside": cell.outside if cell.comparable else None, "p": cell.p},
+                **{"difference": cell.difference, "outside": cell.outside if cell.comparable else None},
+                **compared_numbers(cell),
                 **{"equal_to": "; ".join(cell.equal_to), "misprint": cell.misprint},
                 **(
                     {f"folds_{name}": value for name, value in asdict(cell.over_folds).items()}
@@ -159,7 +163,7 @@ def page(title: str, sections: Sequence[Section], **report: Any) -> str:
 
 
 def grouped(table: BuiltTable) -> list[tuple[str, list[list[str]]]]:
-    """A table's lines, each row's label with the cells of its lines (ours, the paper's, p)."""
+    """A table's lines, each row's label with the cells of its lines (ours, the paper's, ...)."""
     groups: list[tuple[str, list[list[str]]]] = []
     for label, *cells in table.frame.itertuples(index=False, name=None):
         if label or not groups:
@@ -198,7 +202,9 @@ def build_table(
     below = [*problems, *legend(layout, list(cells.values()), groups_in(measured)), *notes]
     of_rows = {row: costs.get(row, Cost()) for row in layout.rows} if costs else {}
     frame = framed(layout, cells, of_rows)
-    return BuiltTable(layout.name, layout.title, layout.metric, cells, frame, below, list(missing), of_rows)
+    return BuiltTable(
+        layout.name, layout.title, layout.metric, cells, frame, below, list(missing), of_rows, layout.full
+    )
 
 
 def groups_in(measured: Sequence[Measured]) -> str:
@@ -208,7 +214,7 @@ def groups_in(measured: Sequence[Measured]) -> str:
 
 
 def framed(layout: Layout, cells: Mapping[Place, Cell], costs: Mapping[str, Cost]) -> pd.DataFrame:
-    """The formatted table: for every row a line of ours, one of the paper's, one of p, those without anything left out.
+    """The formatted table: for every row a line of ours, and what there is over folds, of the paper, to the full row.
 
     side_by_side: what stands before the comma in a row's name goes to the columns.
     """
@@ -216,7 +222,7 @@ def framed(layout: Layout, cells: Mapping[Place, Cell], costs: Mapping[str, Cost
     for label, places in placed(layout).items():
         heads = list(places)
         shown = [cells.get(place) for place in places.values()]
-        for kind, text in (("ours", ours), ("folds", of_folds), ("paper", of_paper), ("p", p_of)):
+        for kind, text in (("ours", ours), ("folds", of_folds), ("paper", of_paper), ("to full", to_full)):
             texts = ["" if cell is None else text(layout.metric, cell) for cell in shown]
             if kind == "ours" or any(texts):
                 of_row = costs[label].texts(kind) if costs else ()
@@ -270,11 +276,26 @@ def of_paper(metric: str, cell: Cell) -> str:
     return f"{number(metric, cell.paper)}{difference}{marks}"
 
 
-def p_of(metric: str, cell: Cell) -> str:
-    """`.012`, or `< .001`."""
-    if math.isnan(cell.p):
+def to_full(metric: str, cell: Cell) -> str:
+    """`-.016 [-.04, .01], p .012 (.048)`; without brackets where Holm's correction changes nothing."""
+    one = cell.to_full
+    if one is None or math.isnan(one.p):
         return ""
-    return "< .001" if cell.p < 0.001 else decimals(cell.p)
+    bounds = f"[{number(metric, one.low, 2)}, {number(metric, one.high, 2)}]"
+    corrected = "" if one.p_holm == one.p else f" ({p_text(one.p_holm)})"
+    return f"{number(metric, one.difference, sign='+')} {bounds}, p {p_text(one.p)}{corrected}"
+
+
+def p_text(p: float) -> str:
+    """`.012`, or `< .001`."""
+    return "< .001" if p < 0.001 else decimals(p)
+
+
+def compared_numbers(cell: Cell) -> dict[str, float | None]:
+    """The numbers of a cell's comparison with the full row, by the names of CSV; None without one."""
+    numbers = {} if cell.to_full is None else asdict(cell.to_full)
+    own = {key: numbers.get(key) for key in ("p", "p_holm")}
+    return own | {f"full_{key}": numbers.get(key) for key in ("difference", "low", "high", "detectable")}
 
 
 def mean_and_std(metric: str, cell: Cell, sign: str = "") -> str:
@@ -302,7 +323,7 @@ def legend(layout: Layout, cells: Sequence[Cell], groups: str) -> list[str]:
         f"ours: {layout.metric}"
         + " of the predictions of all folds together" * bool(folds)
         + ", mean ± standard deviation over seeds (number of seeds)"
-        + f" [95 % interval: bootstrap over {independent}, averaged over the same seeds]" * bootstrapped
+        + f" [95 % interval: percentile bootstrap over {independent}, averaged over the same seeds]" * bootstrapped
         + ("; - is not run." if any(not cell.values for cell in cells) else ".")
     ]
     if folds:
@@ -321,18 +342,9 @@ def legend(layout: Layout, cells: Sequence[Cell], groups: str) -> list[str]:
         )
     if any(not math.isnan(cell.paper) for cell in cells):
         notes.append("paper: the published figure (ours less the paper's).")
-    if any(not math.isnan(cell.p) for cell in cells):
-        notes.append(
-            f"p: against {layout.full}, two-sided, paired bootstrap over the same test videos. It is about these "
-            "trained networks on other videos; what other seeds would change, and the number of comparisons, are not "
-            "in it."
-        )
-        notes += [
-            f"p of {cell.row}, {cell.column}: over seed{'s' * (len(cell.p_seeds) > 1)} "
-            f"{', '.join(map(str, cell.p_seeds))}, which both rows have."
-            for cell in cells
-            if cell.p_seeds
-        ]
+    compared = [cell for cell in cells if cell.to_full is not None and not math.isnan(cell.to_full.p)]
+    if compared:
+        notes += legend_of_comparisons(layout, compared)
     if any(cell.outside for cell in cells):
         notes.append(f"{OUTSIDE} the paper's figure lies outside our interval.")
     notes += [
@@ -342,6 +354,30 @@ def legend(layout: Layout, cells: Sequence[Cell], groups: str) -> list[str]:
         if not math.isnan(cell.misprint)
     ]
     return notes + equal_rows(cells)
+
+
+def legend_of_comparisons(layout: Layout, cells: Sequence[Cell]) -> list[str]:
+    """What the comparisons with the full row mean, and which differences they could have shown."""
+    many = Counter(cell.column for cell in cells).most_common(1)[0][1]
+    notes = [
+        f"to full: less {layout.full}, with its 95 % interval and two-sided p of the paired bootstrap over the same "
+        "test videos"
+        + f" (in brackets by Holm for the {many} rows that are compared in a column)" * (many > 1)
+        + ". It is about these trained networks on other videos; what other seeds would change is not in it."
+    ]
+    shown = {}
+    for cell in cells:
+        if cell.to_full is not None:
+            shown.setdefault(cell.column, []).append(cell.to_full.detectable)
+    each = ", ".join(f"{column} {number(layout.metric, median(values), 2)}" for column, values in shown.items())
+    notes.append(f"A difference from {layout.full} that such test videos show in four of five cases (p < .05): {each}.")
+    notes += [
+        f"to full of {cell.row}, {cell.column}: over seed{'s' * (len(cell.to_full.seeds) > 1)} "
+        f"{', '.join(map(str, cell.to_full.seeds))}, which both rows have."
+        for cell in cells
+        if cell.to_full is not None and cell.to_full.seeds
+    ]
+    return notes
 
 
 def equal_rows(cells: Sequence[Cell]) -> list[str]:

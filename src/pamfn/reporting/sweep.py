@@ -33,6 +33,9 @@ from pamfn.runs.lookup import locate, wanted
 PAPER_STREAMS = ("RGB", "Flow", "Audio")
 """The paper's names of three streams, which the rows of a table's file are called by."""
 
+PLACE = re.compile(rf"\b({'|'.join(PAPER_STREAMS)})\b")
+"""Where a row's name says one of them."""
+
 READ_HOW = ("_target_", "name", "crop", "bags", "max_score", "annotations")
 """Settings of a data set that do not say which videos and points it has."""
 
@@ -276,7 +279,8 @@ def has_replaced_data(job: Job) -> bool:
 def with_rows(table: Table, combinations: Sequence[list[str]], words: Sequence[str]) -> Table:
     """Give a table whose rows are subsets of streams the rows for the streams of its columns.
 
-    Three streams stand in the places of RGB, flow and audio, and the rows stay those of the table's file.
+    Three streams stand in the places of RGB, flow and audio: the rows stay those of the table's file, and are called by
+    these streams where all columns have the same.
 
     Raises:
         InputError: when the columns need different rows, or a row is chosen that these streams do not have.
@@ -290,9 +294,11 @@ def with_rows(table: Table, combinations: Sequence[list[str]], words: Sequence[s
             f"{table.row}={next(iter(table.rows))}."
         )
     streams = streams_of(table, combinations)
-    if all(len(names) == len(PAPER_STREAMS) for names in streams.values()):
+    if not streams:
         return table
     own, *others = streams.values()
+    if all(len(names) == len(PAPER_STREAMS) for names in streams.values()):
+        return table if any(other != own for other in others) else called_by(table, own)
     if any(other != own for other in others):
         each = "; ".join(f"{column}: {', '.join(names)}" for column, names in streams.items())
         raise InputError(
@@ -307,6 +313,15 @@ def with_rows(table: Table, combinations: Sequence[list[str]], words: Sequence[s
             f"{table.row}={','.join(strangers)}: for data sets of three streams, and this one has {', '.join(own)}. "
             f"Choose a row of its own, e.g. {table.row}={next(iter(rows))}, or leave the word out for all of them."
         )
+    return table.model_copy(update={"rows": rows})
+
+
+def called_by(table: Table, streams: Sequence[str]) -> Table:
+    """Call a table's rows by a data set's own three streams, unless these are the paper's."""
+    own: dict[str, str] = dict(zip(PAPER_STREAMS, streams, strict=True))
+    if all(theirs.casefold() == ours.casefold() for theirs, ours in own.items()):
+        return table
+    rows = {value: PLACE.sub(lambda found: own[found[0]], name) for value, name in table.rows.items()}
     return table.model_copy(update={"rows": rows})
 
 
@@ -356,4 +371,4 @@ def ablation(group: str, subsets: Subsets, chosen: Sequence[str], streams: Seque
 
 def by_place(name: str) -> bool:
     """Whether a row is called by one of three streams."""
-    return re.search(rf"\b({'|'.join(PAPER_STREAMS)})\b", name) is not None
+    return PLACE.search(name) is not None
