@@ -53,6 +53,9 @@ def made_small(command: str) -> str:
     """The same command on the tiny data set, with a tiny network, for one epoch; `make` says what it would do."""
     if command.startswith("make "):
         return f"{command} -n -C '{ROOT}'"
+    if command.startswith("python -m pamfn.check"):
+        return f"{command} {widths(UIPRMD_WIDTHS)}"
+    command = command.replace("protocol.folds=10", "protocol.folds=3")
     if command.startswith("python -m pamfn.archive"):
         return f"{command} --to kept"
     if "render=" in command:
