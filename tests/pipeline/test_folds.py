@@ -15,6 +15,7 @@ from pamfn.pipeline.member import open_member
 from pamfn.pipeline.model import load
 from pamfn.pipeline.two_stage import run_job
 from pamfn.runs.held_out import held_out_of
+from pamfn.runs.summary import summary_of
 
 SMALL = (
     *(f"features.{stream}.width={width}" for stream, width in UIPRMD_WIDTHS.items()),
@@ -130,3 +131,12 @@ def test_a_sweep_ends_with_what_its_folds_came_to(run_cli: RunCli):
     (line,) = [i for i, text in enumerate(said) if text.startswith("uiprmd: 3 folds, 18 videos of 18 groups, srcc")]
     assert said[line + 1].startswith("   all together ")
     assert said[line + 2].startswith("   mean over folds ")
+
+
+def test_few_held_out_videos_are_mentioned_where_they_chose_the_epoch(tiny_data: Path, tmp_path: Path):
+    said = {}
+    for protocol in ("holdout", "last"):
+        run = run_job(config(tiny_data, tmp_path, "+experiment=uiprmd", f"protocol={protocol}"))
+        said[protocol] = summary_of(run, run.finished())
+    assert " ! 2 held-out videos chose the epoch, which is few: consider protocol=last." in said["holdout"]
+    assert "held-out videos" not in said["last"]

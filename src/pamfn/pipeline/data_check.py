@@ -13,10 +13,11 @@ from pamfn.data.batches import Videos
 from pamfn.data.video_names import some
 from pamfn.pipeline.build import data_module
 from pamfn.pipeline.job import raw_settings
+from pamfn.runs.summary import FEW_HELD_OUT
 
 BARS = " ▁▂▃▄▅▆▇█"
-FEW_HELD_OUT, FEW_TEST = 30, 30
-"""Videos below which an epoch, or a result, depends much on which videos they are."""
+FEW_TEST = 30
+"""Test videos below which a result depends much on which they are."""
 
 
 def check_data(overrides: Sequence[str]) -> str:

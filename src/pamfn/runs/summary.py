@@ -7,6 +7,9 @@ from pamfn.evaluation.metrics import METRICS, main_metric
 from pamfn.evaluation.selection import RULES
 from pamfn.runs.folder import Run
 
+FEW_HELD_OUT = 30
+"""Held-out videos below which the epoch that is best on them is mostly chosen by chance."""
+
 LEFT_OUT = {"mse"}
 """Metrics left out of the summary: rl2 is mse in a unit that data sets share."""
 
@@ -25,6 +28,9 @@ def summary_of(run: Run, result: dict[str, Any]) -> str:
         lines.append(f" {mark} {protocol:<12} {values}   {RULES[protocol].sentence}{epoch}")
     if METRICS[main].is_correlation and reported[main] is None:
         lines.append(" ! correlations are nan: all test videos were given the same score (or have the same points).")
+    held_out = result["videos"].get("holdout", 0)
+    if result["reported"] == "holdout" and held_out < FEW_HELD_OUT:
+        lines.append(f" ! {held_out} held-out videos chose the epoch, which is few: consider protocol=last.")
     lines.append(f" * reported by this protocol. {units(reported)}")
     files = ("result.json", "predictions.csv", "clips.csv", "curves.csv", "predictions.png", "curves.png")
     lines.append(f"Run folder: {run.path}  ({', '.join(name for name in files if run.file(name).exists())})")
