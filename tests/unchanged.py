@@ -32,6 +32,10 @@ OF_UIPRMD = ("decoders", "fusion_stages", "fusion_strategies", "fusionnets", "mi
 TABLES: dict[str, tuple[str, ...]] = {
     **{f"uiprmd/{name}": (name, *UIPRMD) for name in (*OF_UIPRMD, "number_of_fusionnets", "readings")},
     "uiprmd/multimodal_methods": ("multimodal_methods", "+experiment=uiprmd", "trainer.precision=bf16-mixed"),
+    "uiprmd_subjects/modalities_seed0": (
+        *("modalities", "+experiment=uiprmd_subjects", "protocol=folds", "protocol.folds=10"),
+        *("trainer.precision=bf16-mixed", "+ablation=rgb_only,flow_only,audio_only,full", "seed=0"),
+    ),
     "rendered/synchrony": ("synchrony", "protocol=holdout"),
     "highlights/table9": ("highlight_detection",),
     "highlights/synthetic": ("highlight_detection", *CLIPS),

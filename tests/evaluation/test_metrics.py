@@ -14,7 +14,7 @@ from scipy import stats
 
 from pamfn.evaluation.average_precision import average_precision
 from pamfn.evaluation.bootstrap import draws
-from pamfn.evaluation.metrics import METRICS, average, metrics_of, score_metrics
+from pamfn.evaluation.metrics import METRICS, average, average_over_folds, metrics_of, score_metrics
 
 SCORES = metrics_of("score")
 PAIRS = st.lists(st.tuples(st.integers(0, 8), st.integers(-4, 4)), min_size=2, max_size=40)
@@ -162,3 +162,11 @@ def test_correlations_are_averaged_in_fisher_z_space_and_errors_as_they_are():
         assert average(metric, values) == pytest.approx(expected)
     assert average("srcc", [1.0, 0.5]) == 1.0
     assert np.isnan(average("srcc", [np.nan, 0.5]))
+
+
+def test_an_average_over_folds_is_not_decided_by_a_perfect_one_and_leaves_out_what_is_nan():
+    rho = np.array([0.5, 0.5, 1.0, np.nan])
+    expected = np.tanh(np.average(np.arctanh([0.5, 0.5, 0.99]), weights=[1, 1, 2]))
+    assert average_over_folds("srcc", rho, [1, 1, 2, 5]) == pytest.approx(expected)
+    assert average_over_folds("mae", [2.0, 4.0], [3, 1]) == 2.5
+    assert np.isnan(average_over_folds("srcc", [np.nan], [1.0]))

@@ -7,7 +7,7 @@ import pytest
 
 from fabricated_runs import POINTS, fabricate, srcc
 from pamfn.evaluation.bootstrap import Scored, bootstrap, bootstrap_over_folds, counts_of
-from pamfn.evaluation.metrics import average
+from pamfn.evaluation.metrics import average, average_over_folds
 from pamfn.reporting.build import table as build
 from pamfn.reporting.collect import every_result
 from pamfn.reporting.folds import folds_summary
@@ -154,5 +154,5 @@ def test_a_fold_of_one_group_counts_as_often_as_it_was_drawn():
     fold = [i // 4 for i in range(12)]
     each = [srcc(scored.true[i : i + 4], scored.predicted[0, i : i + 4], 1.0) for i in (0, 4, 8)]
     counts = counts_of(scored, 30)[:, [0, 4, 8]]
-    expected = [average("srcc", np.array(each), row) for row in counts]
+    expected = [average_over_folds("srcc", np.array(each), row) for row in counts]
     np.testing.assert_allclose(bootstrap_over_folds("srcc", scored, fold, 30)[0], expected, atol=1e-12)

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from pamfn.evaluation.metrics import METRICS, Array, average
+from pamfn.evaluation.metrics import METRICS, Array, average_over_folds
 
 RESAMPLES = 5_000
 
@@ -82,4 +82,4 @@ def bootstrap_over_folds(metric: str, scored: Scored, fold: Sequence[int], resam
         with np.errstate(divide="ignore", invalid="ignore"):  # where none of its videos was drawn
             values.append(computed(metric, part, counts[:, own]))
         weights.append(np.broadcast_to(counts[:, own].mean(axis=1), values[-1].shape))
-    return average(metric, np.stack(values), np.stack(weights))
+    return average_over_folds(metric, np.stack(values), np.stack(weights))

@@ -215,18 +215,24 @@ def highlight_metrics(labels: Sequence[ArrayLike], scores: Sequence[ArrayLike]) 
     return {name: float(np.mean([video[name] for video in videos])) for name in metrics_of("highlights")}
 
 
-def average(metric: str, values: ArrayLike, weights: ArrayLike | None = None) -> Array:
-    """Mean over the first axis: in Fisher-z space, tanh(mean(atanh(rho))), for a correlation.
-
-    weights: as `values`; what is nan then has none
-    """
+def average(metric: str, values: ArrayLike) -> Array:
+    """Mean over the first axis: in Fisher-z space, tanh(mean(atanh(rho))), for a correlation."""
     stacked = np.asarray(values, dtype=np.float64)
-    is_correlation = METRICS[metric].is_correlation
+    if not METRICS[metric].is_correlation:
+        return stacked.mean(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):  # atanh(1) is infinite, and tanh of that 1 again
-        spaced = np.arctanh(stacked) if is_correlation else stacked
-        if weights is None:
-            mean = spaced.mean(axis=0)
-        else:
-            defined = np.where(np.isnan(spaced), 0.0, np.asarray(weights, dtype=np.float64))
-            mean = np.where(defined > 0, spaced * defined, 0.0).sum(axis=0) / defined.sum(axis=0)
-        return np.tanh(mean) if is_correlation else mean
+        return np.tanh(np.arctanh(stacked).mean(axis=0))
+
+
+LARGEST_OF_FOLD = 0.99
+"""A correlation that counts in an average over folds: a few videos in perfect order would decide it all by themselves."""
+
+
+def average_over_folds(metric: str, values: ArrayLike, weights: ArrayLike) -> Array:
+    """Weighted mean over the first axis, values that are nan left out: of a correlation in Fisher-z space."""
+    stacked, is_correlation = np.asarray(values, dtype=np.float64), METRICS[metric].is_correlation
+    spaced = np.arctanh(stacked.clip(-LARGEST_OF_FOLD, LARGEST_OF_FOLD)) if is_correlation else stacked
+    defined = np.where(np.isnan(spaced), 0.0, np.asarray(weights, dtype=np.float64))
+    with np.errstate(invalid="ignore"):  # where no fold has a value
+        mean = np.where(defined > 0, spaced * defined, 0.0).sum(axis=0) / defined.sum(axis=0)
+    return np.tanh(mean) if is_correlation else mean

@@ -9,7 +9,7 @@ import numpy as np
 
 from pamfn.evaluation.bootstrap import Scored, bootstrap, bootstrap_over_folds
 from pamfn.evaluation.intervals import detectable, holm, interval, paired_p, spread
-from pamfn.evaluation.metrics import METRICS, Array, average
+from pamfn.evaluation.metrics import METRICS, Array, average, average_over_folds
 
 COLUMNS = {
     "rg_ball": "Ball",
@@ -237,9 +237,8 @@ def over_folds(metric: str, runs: Sequence[Measured]) -> OverFolds | None:
     if not runs or not runs[0].fold or any(one.fold != runs[0].fold for one in runs):
         return None
     of_seeds = [one.of_folds(metric) for one in runs]
-    known = [[value for value in values if not math.isnan(value)] for values in of_seeds]
-    undefined = sum(map(len, of_seeds)) - sum(map(len, known))
-    means = [float(average(metric, values)) for values in known if values]
+    undefined = sum(math.isnan(value) for values in of_seeds for value in values)
+    means = defined(dict(enumerate(float(average_over_folds(metric, v, np.ones(len(v)))) for v in of_seeds)))
     if not means:
         return None
     scored = scored_of(runs)
