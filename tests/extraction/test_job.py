@@ -257,6 +257,41 @@ def test_weights_that_are_missing_are_asked_for_by_name(videos: Path, tmp_path: 
         run(config(videos, tmp_path / "out", extractor=vst))
 
 
+def test_a_forecast_refuses_a_folder_of_other_features(videos: Path, tmp_path: Path):
+    one = {"videos": str(videos / "a.mp4"), "out": tmp_path / "out"}
+    run(config(**one))
+    before = contents(tmp_path / "out")
+    with pytest.raises(InputError, match=r"asked for odd_extractors\.Slow"):
+        forecast(config(**one, extractor={"rgb": {"_target_": "odd_extractors.Slow"}}), print)
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_forecast_tries_the_next_video_when_one_cannot_be_timed(tmp_path: Path):
+    for name, frames in (("a", 100), ("b", 40)):
+        write_video(tmp_path / f"{name}.mp4", frames)
+    odd = {"rgb": {"_target_": "odd_extractors.Odd", "what": "crash"}}
+    lines: list[str] = []
+    outcome = forecast(
+        config([str(tmp_path / f"{name}.mp4") for name in "ab"], tmp_path / "out", extractor=odd, batch=4), lines.append
+    )
+    assert "SIGSEGV" in outcome.failed["a"]
+    assert lines[0].endswith("1 cannot be read; 1 are to be extracted, 1 segments")
+    assert any(line.startswith("in all about") for line in lines)
+    with pytest.raises(InputError, match="Nothing was extracted, since this was a dry run"):
+        outcome.refuse_failures()
+
+
+def test_an_extractor_of_ones_own_has_a_fitting_name_and_its_own_setting_for_weights(videos: Path, tmp_path: Path):
+    own = {"rgb": {"_target_": "odd_extractors.Named", "called": "MAST"}}
+    with pytest.raises(InputError, match=r"MAST needs its weights: extractor\.rgb\.weights=FILE"):
+        run(config(videos, tmp_path / "out", extractor=own))
+    own["rgb"]["called"] = "My_MAST"
+    with pytest.raises(
+        InputError, match=r"odd_extractors\.Named is 'My_MAST', and names of feature files need letters"
+    ):
+        run(config(videos, tmp_path / "out", extractor=own))
+
+
 @pytest.mark.slow
 def test_a_killed_extraction_goes_on_to_the_same_bytes(tmp_path: Path):
     (tmp_path / "v").mkdir()
