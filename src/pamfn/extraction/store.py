@@ -13,7 +13,7 @@ VIDEO is the video's path below the common folder, made fit for a file name.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,18 @@ class FeatureFolder:
             return {}
         rows = load_file(self.part_file(video))
         return rows if sorted(rows) == sorted(keys) else {}
+
+
+def warning_of_names(videos: Iterable[str]) -> str | None:
+    """Return a sentence about names of videos that cannot be written in a label file, None if all can."""
+    odd = [video for video in videos if len(video.split()) != 1 or video != video.strip()]
+    if not odd:
+        return None
+    few = ", ".join(odd[:3]) + (", ..." if len(odd) > 3 else "")
+    return (
+        f"warning: {len(odd)} names of videos hold white space, which a label file cannot: {few}. "
+        "Rename their files, and extract those."
+    )
 
 
 def own_name(video: str) -> str:
