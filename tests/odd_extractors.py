@@ -39,6 +39,15 @@ class Odd(Brightness):
         return rows
 
 
+class Named(Brightness):
+    """Has any name, and needs weights."""
+
+    needs_weights = True
+
+    def __init__(self, called: str) -> None:
+        self.name = called  # type: ignore[assignment]
+
+
 class Slow(Brightness):
     """Takes a while for every batch, so that it can be interrupted."""
 

@@ -39,6 +39,16 @@ def test_a_folder_of_videos_becomes_the_stores_of_a_data_set(videos: Path, tmp_p
     assert "  audio: {extractor: MFCC, width: 236}" in packed.stdout
 
 
+def test_a_dry_run_warns_of_names_and_writes_nothing(videos: Path, tmp_path: Path):
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v/my video.mp4").write_bytes((videos / "v0.mp4").read_bytes())
+    done = extract("--dry", "videos=v", "out=f", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("1 names of videos hold white space, which a label file cannot: my video") == 1
+    assert "in all about" in done.stdout
+    assert not (tmp_path / "f").exists()
+
+
 @pytest.mark.slow
 def test_parts_of_a_sweep_do_all_videos_and_a_failure_makes_it_fail(videos: Path, tmp_path: Path):
     (tmp_path / "v").mkdir()
@@ -71,6 +81,8 @@ def test_parts_of_a_sweep_do_all_videos_and_a_failure_makes_it_fail(videos: Path
         (["videos=v", "out=f", "reading.max_gap=-1"], "reading.max_gap: input should be greater than 0"),
         (["videos=v", "out=f", "extractor.rgb.colour=1"], "extractor.rgb.colour: no such setting"),
         (["videos=v", "out=f", "extractor.rgb._target_=pamfn.models.PAMFN"], "no subclass of pamfn.extraction"),
+        (["videos=v", "out=f", "--dry", "render=d"], "render: makes videos, and dry=true makes nothing"),
+        (["pack=f", "dataset=A", "out=g"], "pack: writes stores from a folder of features, and out is for extraction"),
         (["pack=f"], "dataset: missing"),
         (["pack=f", "dataset=A_B"], "has an underscore"),
         (["pack=f", "dataset=A"], "f is no folder of extracted features"),

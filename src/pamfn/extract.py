@@ -1,6 +1,7 @@
 """`python -m pamfn.extract videos=FOLDER out=FOLDER`: features of every segment of every video, as training reads them.
 
-With `dry=true` only what there is and how long it would take; with `pack=FOLDER dataset=NAME` the stores of a data set.
+With `--dry` (or `dry=true`) only what there is and how long it would take; with `pack=FOLDER dataset=NAME` the stores
+of a data set.
 """
 
 import sys
@@ -28,14 +29,17 @@ def job(raw: DictConfig) -> None:
         if config.pack is not None:
             from pamfn.pipeline.feature_stores import pack
 
-            pack(Path(config.pack), str(config.dataset), Path(config.data_dir), say)
+            pack(Path(config.pack), str(config.dataset), Path(config.data_dir), say, config.streams)
         else:
             from pamfn.data.rendered import make_rendered
-            from pamfn.extraction.job import extract, forecast
+            from pamfn.extraction.job import extract, forecast, videos_of
+            from pamfn.extraction.store import warning_of_names
 
             if config.render is not None:
                 train, test, mistakes = config.clips
                 say(f"rendered {make_rendered(Path(config.render), train=train, test=test, mistakes=mistakes)}")
+            if warning := warning_of_names(videos_of(config)):
+                say(warning)
             (forecast if config.dry else extract)(config, say).refuse_failures()
     except BrokenPipeError as error:
         refuse_unread(error)
@@ -48,7 +52,7 @@ def job(raw: DictConfig) -> None:
 
 @refusing()
 def main() -> None:
-    words = sys.argv[1:]
+    words = ["dry=true" if word == "--dry" else word for word in sys.argv[1:]]
     sys.argv[1:] = let_checked_refuse(sorted(words, key=lambda word: word not in ("-m", "--multirun")))
     run_jobs(job, words)
     if list_failed():

@@ -178,6 +178,11 @@ def file_name(text: str) -> str:
     name = DEVICES.sub(r"_\g<0>", NO_NAMES.sub("_", name))
     if name and name == text and len(name.encode()) <= NAME_BYTES:
         return name
+    return name_with_digest(name, text)
+
+
+def name_with_digest(name: str, text: str) -> str:
+    """A name for a file, of at most 100 bytes, that ends in `~` and a digest of the text."""
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:10]
     kept = name.encode()[: NAME_BYTES - 1 - len(digest)].decode("utf-8", "ignore")
     return f"{kept}~{digest}"

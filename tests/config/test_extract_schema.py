@@ -42,6 +42,19 @@ def test_the_files_of_weights_are_named_once():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("words", [("videos=v",), ("out=f",), ("dry=true",), ("render=d",)])
+def test_packing_refuses_what_is_for_extraction(words: tuple[str, ...]):
+    alone = ("videos=null", "out=null", "pack=f", "dataset=A")
+    assert settings_of(*alone, "streams=[pose]").streams == ["pose"]
+    with pytest.raises(InputError, match=f"pack: writes stores .*and {words[0].partition('=')[0]} is for extraction"):
+        settings_of(*alone, *words)
+
+
+def test_a_dry_run_makes_no_videos():
+    with pytest.raises(InputError, match="render: makes videos, and dry=true makes nothing"):
+        settings_of("dry=true", "render=data")
+
+
 def test_all_problems_are_said_at_once():
     with pytest.raises(InputError) as raised:
         settings_of("part=4", "streams=[pose]", "++extractor.rgb.colour=1")

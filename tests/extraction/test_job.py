@@ -101,6 +101,16 @@ def test_a_stream_joins_those_that_are_there_and_other_settings_are_refused(vide
         run(config(**one, extractor={"rgb": {"_target_": "odd_extractors.Slow"}}))
 
 
+def test_warnings_of_earlier_streams_are_kept_when_a_stream_joins(tmp_path: Path):
+    one = {"videos": str(write_video(tmp_path / "a.mp4", 40, sound=2, quiet=True)), "out": tmp_path / "out"}
+    sound, both = ({"audio": {"_target_": "pamfn.extraction.MFCC"}} | more for more in ({}, {"rgb": BRIGHTNESS}))
+    run(config(**one, extractor=sound))
+    before = json.loads((tmp_path / "out/a.json").read_text())["warnings"]
+    assert "its sound is silence" in before
+    assert run(config(**one, extractor=both))[0].done == ["a"]
+    assert json.loads((tmp_path / "out/a.json").read_text())["warnings"] == before
+
+
 @pytest.mark.parametrize(
     ("what", "said"),
     [
@@ -153,9 +163,23 @@ def test_an_interrupted_video_goes_on_where_it_was_saved_and_ends_in_the_same_by
             assert tasks.setup.folder.part_file("more/b").exists()
         else:
             tasks.extract(*work, keys)
-    assert read_from == [4]  # the first two segments are not computed again
+    assert read_from == [2, 2, 4]  # the first two segments are decoded, and not computed again
     assert not tasks.setup.folder.part_file("more/b").exists()
     assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
+
+
+def test_a_video_may_be_called_as_files_of_the_folder_are(tmp_path: Path):
+    names = ["extract", "v", "v.failed", "v.part"]
+    (tmp_path / "v").mkdir()
+    for name in names:
+        write_video(tmp_path / f"v/{name}.mp4", 40)
+    settings = config(tmp_path / "v", tmp_path / "out")
+    assert sorted(run(settings)[0].done) == names
+    assert sorted(run(settings)[0].skipped) == names
+    folder = setup_of(settings)[0].folder
+    assert read_settings(tmp_path / "out")["streams"].keys() == {"rgb_Brightness"}
+    folder.write_failure("v", "it is broken")
+    assert (folder.finished_videos(), folder.failed_videos()) == (names, {"v": "it is broken"})
 
 
 def test_a_full_disk_ends_the_extraction(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -228,6 +252,44 @@ def test_weights_that_are_missing_are_asked_for_by_name(videos: Path, tmp_path: 
     vst["rgb"]["weights"] = str(tmp_path / "a.pth")
     with pytest.raises(InputError, match="is a web page"):
         run(config(videos, tmp_path / "out", extractor=vst))
+    (tmp_path / "a.pth").write_bytes(b"<!doctype html><html>")
+    with pytest.raises(InputError, match="is a web page"):  # and not: made with other settings
+        run(config(videos, tmp_path / "out", extractor=vst))
+
+
+def test_a_forecast_refuses_a_folder_of_other_features(videos: Path, tmp_path: Path):
+    one = {"videos": str(videos / "a.mp4"), "out": tmp_path / "out"}
+    run(config(**one))
+    before = contents(tmp_path / "out")
+    with pytest.raises(InputError, match=r"asked for odd_extractors\.Slow"):
+        forecast(config(**one, extractor={"rgb": {"_target_": "odd_extractors.Slow"}}), print)
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_forecast_tries_the_next_video_when_one_cannot_be_timed(tmp_path: Path):
+    for name, frames in (("a", 100), ("b", 40)):
+        write_video(tmp_path / f"{name}.mp4", frames)
+    odd = {"rgb": {"_target_": "odd_extractors.Odd", "what": "crash"}}
+    lines: list[str] = []
+    outcome = forecast(
+        config([str(tmp_path / f"{name}.mp4") for name in "ab"], tmp_path / "out", extractor=odd, batch=4), lines.append
+    )
+    assert "SIGSEGV" in outcome.failed["a"]
+    assert lines[0].endswith("1 cannot be read; 1 are to be extracted, 1 segments")
+    assert any(line.startswith("in all about") for line in lines)
+    with pytest.raises(InputError, match="Nothing was extracted, since this was a dry run"):
+        outcome.refuse_failures()
+
+
+def test_an_extractor_of_ones_own_has_a_fitting_name_and_its_own_setting_for_weights(videos: Path, tmp_path: Path):
+    own = {"rgb": {"_target_": "odd_extractors.Named", "called": "MAST"}}
+    with pytest.raises(InputError, match=r"MAST needs its weights: extractor\.rgb\.weights=FILE"):
+        run(config(videos, tmp_path / "out", extractor=own))
+    own["rgb"]["called"] = "My_MAST"
+    with pytest.raises(
+        InputError, match=r"odd_extractors\.Named is 'My_MAST', and names of feature files need letters"
+    ):
+        run(config(videos, tmp_path / "out", extractor=own))
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 
 from made_videos import picture, reading, tone, write_video
 from pamfn.errors import InputError
+from pamfn.extraction import sound as sound_of_videos
 from pamfn.extraction.container import Seen, inspect, opened
 from pamfn.extraction.extractor import SAMPLE_RATE, Extractor, FlowSettings, Segment
 from pamfn.extraction.fbank import fbank
@@ -151,6 +152,14 @@ def test_sound_that_starts_later_than_the_frames_is_heard_later(tmp_path: Path):
     shift = len(late) - len(early)
     assert shift == pytest.approx(0.5 * SAMPLE_RATE, abs=50)
     np.testing.assert_allclose(late[shift:][2000:-2000] - late.mean(), early[2000:-2000] - early.mean(), atol=0.02)
+
+
+def test_reading_sound_gives_signs_of_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sound_of_videos, "TOLD_PACKETS", 50)
+    told: list[int] = []
+    path = write_video(tmp_path / "a.mkv", 80, sound=3.2)  # 80 packets of frames, and 138 of sound
+    read_sound(path, reading(), ["mean"], Seen(), lambda: told.append(1))
+    assert len(told) == 5
 
 
 def test_channels_are_averaged_or_the_left_one_is_taken(tmp_path: Path):

@@ -35,6 +35,29 @@ def test_stores_hold_every_video_and_the_data_file_is_said(tmp_path: Path):
     assert "  flow: {extractor: I3D-dis, width: 2}" in lines[-1]
 
 
+def test_some_streams_are_packed_and_those_without_features_are_left_out(tmp_path: Path):
+    features = extracted(tmp_path / "f", {"a": 4, "b": 3})
+    features.features_file("b", "rgb_HOG").unlink()
+    FeatureFolder(tmp_path / "f", {"fps": "25"}, {"audio_AST": {"extractor": {}, "width": 2}}).claim()
+    lines: list[str] = []
+    pack(tmp_path / "f", "MINE", tmp_path / "data", lines.append, ["flow"])
+    assert [file.name for file in (tmp_path / "data/features").iterdir()] == ["MINE_flow_I3D-dis.safetensors"]
+    with pytest.raises(InputError, match=r"has no features of audio\. There are: flow, rgb"):
+        pack(tmp_path / "f", "MINE", tmp_path / "data", print, ["audio"])
+    features.features_file("a", "rgb_HOG").unlink()
+    pack(tmp_path / "f", "MINE", tmp_path / "data", lines.append)
+    assert "audio" not in lines[-1]
+    assert "rgb" not in lines[-1]
+
+
+def test_names_that_no_label_file_can_hold_are_told(tmp_path: Path):
+    extracted(tmp_path / "f", {"my video": 4, "b": 3})
+    lines: list[str] = []
+    pack(tmp_path / "f", "MINE", tmp_path / "data", lines.append)
+    assert [line for line in lines if "white space" in line] == lines[:1]
+    assert "1 names of videos hold white space, which a label file cannot: my video" in lines[0]
+
+
 def test_a_folder_with_failures_or_gaps_or_none_is_refused(tmp_path: Path):
     features = extracted(tmp_path / "f", {"a": 4, "b": 3})
     features.features_file("b", "rgb_HOG").unlink()

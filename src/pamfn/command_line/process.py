@@ -14,7 +14,9 @@ from typing import NoReturn, TextIO
 
 from pamfn.errors import InputError
 
-AGAIN = "Nothing half-written was left. The same command starts again, a training where it was last saved."
+AGAIN = (
+    "Nothing half-written was left. The same command starts again, a training or an extraction where it was last saved."
+)
 """What every stopped command says last."""
 
 ENDS = {

@@ -49,7 +49,7 @@ class ExtractConfig(Strict):
     """An extraction. videos: a folder, a file, a text file with a path a line, or a list of files.
 
     extractor: {stream: a `_target_` with its arguments, and `weights`, its file}
-    streams: those that are extracted; None for all of `extractor`
+    streams: those that are extracted, or packed; None for all
     batch: segments that a network takes at a time
     part, parts: this job takes one part of the videos
     time_limit: seconds without progress after which a video is given up
@@ -111,10 +111,26 @@ def problems_of_choices(config: ExtractConfig) -> list[str]:
         ]
         if config.dataset:
             problems.append("dataset: names the stores that pack=FOLDER writes; extraction itself needs no name.")
-    elif config.dataset is None:
+        if config.dry and config.render is not None:
+            problems.append("render: makes videos, and dry=true makes nothing: leave one of them out.")
+        return problems + problems_of_extraction(config)
+    if idle := [key for key in ("videos", "out", "render", "dry") if getattr(config, key)]:
+        problems.append(
+            f"pack: writes stores from a folder of features, and {', '.join(idle)} {'is' if len(idle) == 1 else 'are'} "
+            "for extraction: leave one or the other out."
+        )
+    if config.streams == []:
+        problems.append("streams: choose at least one of those in the folder, or leave it out for all.")
+    if config.dataset is None:
         problems.append("dataset: missing. The stores are called features/DATASET_stream_EXTRACTOR: dataset=NAME.")
     elif "_" in config.dataset:
         problems.append(f"dataset: {config.dataset!r} has an underscore, which separates the parts of a file's name.")
+    return problems
+
+
+def problems_of_extraction(config: ExtractConfig) -> list[str]:
+    """Return a sentence for all choices of streams and parts that an extraction cannot make."""
+    problems = []
     if unknown := [name for name in config.streams or [] if name not in config.extractor]:
         problems.append(f"streams: {', '.join(unknown)} not among the extractor's: {', '.join(config.extractor)}.")
     if config.streams == []:

@@ -13,11 +13,8 @@ and place of the figure vary and say nothing.
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -100,9 +97,7 @@ def plan(name: str, seed: int, mistake: Mistake | None = None) -> Routine:
     return Routine(name, seed, seconds, extension, motion, synchrony, noise, tempo, ends, drum, moves, mistake, at)
 
 
-def make_rendered(
-    data_dir: Path, *, seed: int = 0, train: int = 120, test: int = 60, mistakes: int = 0, processes: int = 1
-) -> Path:
+def make_rendered(data_dir: Path, *, seed: int = 0, train: int = 120, test: int = 60, mistakes: int = 0) -> Path:
     """Write `RENDERED/videos/*.mp4` and their label files below `data_dir`; return the folder of the videos.
 
     A clip depends on the seed and its own number alone. Clips that are there are not made again: they appear whole.
@@ -115,14 +110,8 @@ def make_rendered(
     folder = data_dir / "RENDERED"
     splits = {"train": train, "test": test, "mistake": mistakes}
     routines = {split: list(plans(split, count, seed)) for split, count in splits.items()}
-    missing = [r for group in routines.values() for r in group if not video_file(folder, r).exists()]
-    write = partial(write_clip, folder)
-    if processes == 1:
-        for routine in missing:
-            write(routine)
-    else:
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            list(pool.map(write, missing))
+    for routine in (r for group in routines.values() for r in group if not video_file(folder, r).exists()):
+        write_clip(folder, routine)
     for split in SPLITS:
         lines = [[r.name, *(f"{value:.4f}" for value in r.points.values())] for r in routines[split]]
         write_text(folder / f"{split}.txt", table([list(COLUMNS), *lines]))

@@ -106,7 +106,10 @@ class Extractor(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What feature files call it: letters and digits, e.g. VST. Another name wherever the numbers differ."""
+        """What feature files call it: letters A to Z, digits and hyphens, e.g. I3D-dis.
+
+        Another name wherever the numbers differ.
+        """
 
     def load(self, *, weights: Path | None, device: str, precision: str) -> None:
         """Read the weights and move to the device, before the first segment.

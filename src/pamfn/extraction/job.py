@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from filelock import Timeout
 from safetensors.numpy import load_file
 from tqdm import tqdm
 
-from pamfn.config.extract_schema import ExtractConfig
+from pamfn.config.extract_schema import ExtractConfig, Weights
 from pamfn.config.targets import build
 from pamfn.errors import InputError, WriteError
 from pamfn.extraction.extractor import Extractor
@@ -22,18 +23,27 @@ from pamfn.extraction.worker import Setup, UnusableError, Worker
 ENDINGS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".3gp")
 """Endings of the files of a folder that are taken for videos."""
 
+NAME = re.compile(r"[A-Za-z0-9-]+")
+"""Names of extractors: the names of feature files are split at `_`, and at `.` before their ending."""
 
 AGAIN = "All other videos are done. The same command tries the failed ones again."
+NOTHING_DONE = "Nothing was extracted, since this was a dry run. An extraction leaves these videos out."
 
 
 @dataclass
 class Outcome:
-    """What became of the videos. failed: {video: why}; busy: videos that another process works on"""
+    """What became of the videos.
+
+    busy: videos that another process works on
+    failed: {video: why}
+    closing: what is said below the failures
+    """
 
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    closing: str = AGAIN
 
     def __str__(self) -> str:
         counts = {"extracted": self.done, "there before": self.skipped, "left to other processes": self.busy}
@@ -42,7 +52,7 @@ class Outcome:
     def refuse_failures(self) -> None:
         """Raise InputError when videos failed: each with its reason."""
         if self.failed:
-            raise InputError([*(f"{video}: {reason}" for video, reason in self.failed.items()), AGAIN])
+            raise InputError([*(f"{video}: {reason}" for video, reason in self.failed.items()), self.closing])
 
 
 def find_videos(videos: str | Sequence[str]) -> dict[str, Path]:
@@ -91,7 +101,7 @@ def setup_of(config: ExtractConfig) -> tuple[Setup, dict[str, Extractor]]:
     """Return what the worker needs, and {STREAM_NAME: extractor}, none of them loaded.
 
     Raises:
-        InputError: when weights are missing.
+        InputError: when weights are missing, or an extractor has a name that no feature file can have.
     """
     extractors, nodes, weights, streams, problems = {}, {}, {}, {}, []
     for stream in config.streams or config.extractor:
@@ -99,12 +109,19 @@ def setup_of(config: ExtractConfig) -> tuple[Setup, dict[str, Extractor]]:
         file: str | None = config.extractor[stream].get("weights")
         extractor: Extractor = build(node)
         key = f"{stream}_{extractor.name}"
-        if not extractor.needs_weights:
+        if not NAME.fullmatch(extractor.name):
+            problems.append(
+                f"extractor.{stream}: the name of {node['_target_']} is {extractor.name!r}, and names of feature files "
+                "need letters A to Z, digits and hyphens only: give the class another `name`."
+            )
+        elif not extractor.needs_weights:
             extractors[key], nodes[key], weights[key] = extractor, node, None
             streams[key] = {"extractor": node, "width": extractor.width}
         elif file is None:
-            option = extractor.name.partition("-")[0].lower()
-            problems.append(f"extractor.{stream}: {extractor.name} needs its weights: weights.{option}=FILE.")
+            option = f"weights.{extractor.name.partition('-')[0].lower()}"
+            if option.partition(".")[2] not in Weights.model_fields:  # an extractor of the user's own
+                option = f"extractor.{stream}.weights"
+            problems.append(f"extractor.{stream}: {extractor.name} needs its weights: {option}=FILE.")
         elif not Path(file).is_file():
             problems.append(f"extractor.{stream}.weights: no file {file}.")
         else:
@@ -210,29 +227,34 @@ def beside_published(folder: FeatureFolder, video: str, extractors: Mapping[str,
 def forecast(config: ExtractConfig, say: Callable[[str], None]) -> Outcome:
     """Open every video without extracting anything, and say what there is and how long it would take here.
 
-    The time is that of the first segments of the first video, times the number of segments that are missing.
+    The time is that of the first segments of the first video that can be read, times the number of missing segments.
+
+    Raises:
+        InputError: when nothing could be extracted: wrong settings or weights, no videos, a folder of other features.
     """
     videos = videos_of(config)
     setup, _ = setup_of(config)
-    outcome, total, missing = Outcome(), 0.0, {}
+    setup.folder.refuse_others()
+    outcome, total, missing, seconds = Outcome(closing=NOTHING_DONE), 0.0, {}, {}
     with Worker(setup, config.time_limit) as worker:
         for name, path in videos.items():
             try:
                 announced = worker.ask("inspect", path)
+                if setup.folder.missing(name, path):
+                    seconds = seconds or worker.ask("time", path)
+                    missing[name] = announced["segments"]
+                total += announced["seconds"] or 0.0
+            except UnusableError:
+                raise
             except InputError as error:
                 outcome.failed[name] = " ".join(error.problems)
-                continue
-            total += announced["seconds"] or 0.0
-            if setup.folder.missing(name, path):
-                missing[name] = announced["segments"]
-        said = f"{len(videos)} videos, {duration(total)}; {len(outcome.failed)} cannot be read"
-        segments = sum(missing.values())
-        say(f"{said}; {len(missing)} are to be extracted, {segments} segments")
-        if missing:
-            seconds = worker.ask("time", videos[next(iter(missing))])
-            for key, each in seconds.items():
-                say(f"  {key}: {each:.3f} s a segment, {duration(each * segments)}")
-            say(f"in all about {duration(sum(seconds.values()) * segments)} in one process on {setup.device}")
+    said = f"{len(videos)} videos, {duration(total)}; {len(outcome.failed)} cannot be read"
+    segments = sum(missing.values())
+    say(f"{said}; {len(missing)} are to be extracted, {segments} segments")
+    for key, each in seconds.items():
+        say(f"  {key}: {each:.3f} s a segment, {duration(each * segments)}")
+    if missing:
+        say(f"in all about {duration(sum(seconds.values()) * segments)} in one process on {setup.device}")
     return outcome
 
 

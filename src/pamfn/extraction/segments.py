@@ -1,6 +1,6 @@
 """A video read once for all extractors: its segments with frames, flow and sound, one after the other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,17 @@ class Video:
     """A video file as its segments; `seen` says what was seen so far.
 
     extractors: what they read is what the segments hold
+    progress: called from time to time while there is no segment yet: reading sound, and frames before the first one
     """
 
-    def __init__(self, path: Path, reading: Reading, extractors: Sequence[Extractor]) -> None:
-        self.path, self.reading = path, reading
+    def __init__(
+        self,
+        path: Path,
+        reading: Reading,
+        extractors: Sequence[Extractor],
+        progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.path, self.reading, self.progress = path, reading, progress
         self.flows = {flow for extractor in extractors for flow in extractor.flows}
         self.short_sides = {short for extractor in extractors for short in extractor.short_sides}
         self.short_sides |= {flow.short_side for flow in self.flows}
@@ -42,7 +49,7 @@ class Video:
         Raises:
             InputError: when it cannot be read.
         """
-        sound = read_sound(self.path, self.reading, self.channels, self.seen) if self.channels else {}
+        sound = read_sound(self.path, self.reading, self.channels, self.seen, self.progress) if self.channels else {}
         with opened(self.path) as container:
             stream, _ = chosen_streams(container, self.reading, self.seen)
             resizer = Resizer(stream, self.short_sides)
@@ -51,6 +58,8 @@ class Video:
             for number, frame in enumerate(shown(container, stream, self.reading, self.seen)):
                 index = number // SEGMENT_FRAMES
                 if index < first:
+                    if number % SEGMENT_FRAMES == 0:
+                        self.progress()
                     continue
                 pictures.append(pictures[-1] if frame is before and pictures else resizer(frame))
                 before = frame

@@ -1,6 +1,6 @@
 """The sound of a video: one track at 16 kHz on the time line of its frames."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,20 @@ MIXES = {"mean": lambda part: part.mean(axis=0), "left": lambda part: part[0]}
 """Tracks, by what is made of the channels (c, n)."""
 
 
-def read_sound(path: Path, reading: Reading, channels: Collection[str], seen: Seen) -> dict[str, Sound]:
-    """Return tracks, of `MIXES`, in one pass through the file that decodes no picture. seen: gets the warnings.
+TOLD_PACKETS = 1000
+"""After how many packets reading sound gives a sign of progress."""
+
+
+def read_sound(
+    path: Path,
+    reading: Reading,
+    channels: Collection[str],
+    seen: Seen,
+    progress: Callable[[], None] = lambda: None,
+) -> dict[str, Sound]:
+    """Return tracks, of `MIXES`, in one pass through the file that decodes no picture.
+
+    seen: gets the warnings. progress: called every some packets
 
     Raises:
         InputError: when the file cannot be read, or reading.max_gap is exceeded.
@@ -38,7 +50,7 @@ def read_sound(path: Path, reading: Reading, channels: Collection[str], seen: Se
     with opened(path) as container:
         video, audio = chosen_streams(container, reading, seen)
         frames, clock = FrameCount(video, reading), Clock(start_of(audio or video), reading)
-        heard = frames.others(packets(container, *filter(None, (video, audio))))
+        heard = frames.others(telling(packets(container, *filter(None, (video, audio))), progress))
         for part in on_time_line(frames_of(heard, audio or video), clock):
             for channel, track in samples.items():
                 track += np.nan_to_num(MIXES[channel](part), posinf=0.0, neginf=0.0).tobytes()
@@ -49,6 +61,14 @@ def read_sound(path: Path, reading: Reading, channels: Collection[str], seen: Se
         samples, late = {channel: bytearray() for channel in channels}, 0
     segments = max(frames.number() // SEGMENT_FRAMES, 1)
     return {c: Sound(centred(shifted(track, late)), clock.rate, segments) for c, track in samples.items()}
+
+
+def telling(packets: Iterator[Packet], progress: Callable[[], None]) -> Iterator[Packet]:
+    """Yield packets, and call `progress` before every thousandth."""
+    for number, packet in enumerate(packets):
+        if number % TOLD_PACKETS == 0:
+            progress()
+        yield packet
 
 
 def shifted(track: bytearray, late: int) -> np.ndarray:

@@ -12,7 +12,8 @@ VIDEO is the video's path below the common folder, made fit for a file name.
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from pamfn.errors import InputError
-from pamfn.files import file_name, regular, whole, write_text
+from pamfn.files import file_name, name_with_digest, regular, whole, write_text
 
 VERSION = 1
 SETTINGS = "extract.json"
+
+TAKEN = re.compile(r"^extract$|\.(failed|part)$")
+"""Names of videos whose files would be the settings of the folder, or the failure or first segments of another."""
 
 
 def digest_of(settings: Mapping[str, Any]) -> str:
@@ -58,25 +62,51 @@ class FeatureFolder:
         except OSError as error:
             raise InputError(f"out: cannot make the folder {self.path}: {error.strerror}.") from None
         with FileLock(self.path / ".extract.lock"):
-            there = read_settings(self.path) if (self.path / SETTINGS).exists() else None
-            asked = {"version": VERSION, "reading": dict(self.reading), "streams": dict(self.streams)}
-            if there is not None:
-                refuse_others(self.path, there, asked)
-                asked["streams"] = dict(sorted({**there["streams"], **asked["streams"]}.items()))
+            there = self.refuse_others()
+            streams = dict(sorted({**there["streams"], **self.streams}.items())) if there else dict(self.streams)
+            asked = {"version": VERSION, "reading": dict(self.reading), "streams": streams}
             if there != asked:
                 write_text(self.path / SETTINGS, json.dumps(asked, indent=2) + "\n")
 
+    def refuse_others(self) -> dict[str, Any] | None:
+        """Compare settings with those of the features in this folder, and return what is written of them, if anything.
+
+        Streams without any features do not count: their weights may have been the wrong ones.
+
+        Raises:
+            InputError: when the folder holds features made with other settings.
+        """
+        if not (self.path / SETTINGS).exists():
+            return None
+        there = read_settings(self.path)
+        differing = []
+        if self.finished_videos() or any(self.holds(key) for key in there["streams"]):
+            differing += differences(there["reading"], dict(self.reading), "reading")
+        for key in sorted(there["streams"].keys() & self.streams.keys()):
+            if self.holds(key):
+                differing += differences(there["streams"][key], self.streams[key], key)
+        if differing:
+            raise InputError(
+                f"{self.path} holds features made with other settings: {'; '.join(differing)}. "
+                "Extract into another folder: out=FOLDER."
+            )
+        return there
+
+    def holds(self, key: str) -> bool:
+        """Return whether any video has features of a stream."""
+        return any(self.path.glob(f"*.{key}.safetensors"))
+
     def file(self, video: str, ending: str) -> Path:
-        return self.path / f"{file_name(video)}.{ending}"
+        return self.path / f"{own_name(video)}.{ending}"
 
     def features_file(self, video: str, key: str) -> Path:
         return self.file(video, f"{key}.safetensors")
 
     def part_file(self, video: str) -> Path:
-        return self.path / f".{file_name(video)}.part.safetensors"
+        return self.path / f".{own_name(video)}.part.safetensors"
 
     def lock(self, video: str) -> FileLock:
-        return FileLock(self.path / f".{file_name(video)}.lock")
+        return FileLock(self.path / f".{own_name(video)}.lock")
 
     def missing(self, video: str, path: Path) -> list[str]:
         """Return the streams of a video that have to be extracted: not there, or of another state of its file.
@@ -104,7 +134,7 @@ class FeatureFolder:
     def finished_videos(self) -> list[str]:
         """Return the names of all videos that have features, in order."""
         names = [read_json(file).get("video") for file in self.path.glob("*.json") if file.name != SETTINGS]
-        return sorted(name for name in names if isinstance(name, str) and self.seen(name))
+        return sorted({name for name in names if isinstance(name, str) and self.seen(name)})
 
     def failed_videos(self) -> dict[str, str]:
         """Return {name: why} of the videos that could not be extracted."""
@@ -143,6 +173,24 @@ class FeatureFolder:
             return {}
         rows = load_file(self.part_file(video))
         return rows if sorted(rows) == sorted(keys) else {}
+
+
+def warning_of_names(videos: Iterable[str]) -> str | None:
+    """Return a sentence about names of videos that cannot be written in a label file, None if all can."""
+    odd = [video for video in videos if len(video.split()) != 1 or video != video.strip()]
+    if not odd:
+        return None
+    few = ", ".join(odd[:3]) + (", ..." if len(odd) > 3 else "")
+    return (
+        f"warning: {len(odd)} names of videos hold white space, which a label file cannot: {few}. "
+        "Rename their files, and extract those."
+    )
+
+
+def own_name(video: str) -> str:
+    """Return what the files of a video are called: a name with a digest where they would be files of something else."""
+    name = file_name(video)
+    return name_with_digest(name, video) if TAKEN.search(name) else name
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
@@ -203,18 +251,6 @@ def read_settings(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         reason = str(error)
     raise InputError(f"cannot read {file} ({reason}): extract into another folder.")
-
-
-def refuse_others(folder: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Refuses settings that differ from those of the features in a folder."""
-    differing = differences(there["reading"], asked["reading"], "reading")
-    for key in sorted(there["streams"].keys() & asked["streams"].keys()):
-        differing += differences(there["streams"][key], asked["streams"][key], key)
-    if differing:
-        raise InputError(
-            f"{folder} holds features made with other settings: {'; '.join(differing)}. "
-            "Extract into another folder: out=FOLDER."
-        )
 
 
 def differences(there: Any, asked: Any, place: str) -> list[str]:

@@ -200,13 +200,15 @@ class Tasks:
 
         features, seen, _ = self.features_of(path, keys, part, save=save)
         before = folder.seen(video) or {}
-        kept = before.get("left_out", []) if before.get("source") == source else []
+        if before.get("source") != source:
+            before = {}
         report = {
             "video": video,
             "source": source,
             "segments": len(next(iter(features.values()))) if features else 0,
-            "left_out": sorted({*kept, *keys} - features.keys()),
+            "left_out": sorted({*before.get("left_out", []), *keys} - features.keys()),
             **seen,
+            "warnings": list(dict.fromkeys([*before.get("warnings", []), *seen["warnings"]])),
         }
         facts = {"source": source["checksum"], "device": self.setup.device}
         facts |= {"versions": " ".join(f"{name}={version(name)}" for name in PACKAGES)}
@@ -228,11 +230,11 @@ class Tasks:
         at_most: stop after this many segments
         """
         wanted = {key: self.extractors[key] for key in keys}
-        video = Video(path, self.reading, list(wanted.values()))
+        done = first = len(next(iter(part.values()))) if part else 0
+        video = Video(path, self.reading, list(wanted.values()), lambda: self.progress(done, video.announced))
         if self.reading.missing_audio == "skip" and inspect(path, self.reading).audio_stream is None:
             wanted = {key: extractor for key, extractor in wanted.items() if not extractor.channels}
         rows = {key: [part[key]] if key in part else [] for key in wanted}
-        done = first = len(next(iter(part.values()))) if part else 0
         seconds, saved = dict.fromkeys(["reading", *wanted], 0.0), time.monotonic()
         for batch in timed(batches(video.segments(first), self.setup.batch), seconds, "reading"):
             for key, extractor in wanted.items():
