@@ -269,14 +269,15 @@ def samples_of_split(model: Model, split: str) -> dict[str, Sample]:
         InputError: when the data are not here, the protocol makes no such split, or the runs have different ones.
     """
     splits: dict[str, Videos] = {}
-    for member in model.members:
-        if any(stream not in splits for stream in member.streams):
-            refuse_no_split(member.data, split)
-            videos = member.data.splits[split]
-            splits |= {stream: videos for stream in member.streams if stream not in splits}
-    first = next(iter(splits.values()))
-    if any(videos.names != first.names or not videos.length.equal(first.length) for videos in splits.values()):
-        raise InputError(f"the runs have different videos in {split}: give the features of the videos.")
+    first: Videos | None = None
+    for member in model.members:  # all of them: one may have been trained on what another holds out
+        refuse_no_split(member.data, split)
+        videos = member.data.splits[split]
+        first = first or videos
+        if videos.names != first.names or not videos.length.equal(first.length):
+            raise InputError(f"the runs have different videos in {split}: give the features of the videos.")
+        splits |= {stream: videos for stream in member.streams if stream not in splits}
+    assert first is not None
     seconds = {segment_seconds(stream.extraction) for stream in model.streams.values()}
     samples = {}
     for name, start, length in zip(first.names, first.start.tolist(), first.length.tolist(), strict=True):
