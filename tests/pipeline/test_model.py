@@ -48,6 +48,17 @@ def test_an_interval_ends_where_points_do():
     assert model.predict(video(0.01)).low == 0
 
 
+@pytest.mark.parametrize("value", [-0.3, 0.0, 0.5, 1.0, 1.3])
+def test_points_are_never_beyond_the_scale_or_their_interval(value):
+    """The second run's scale is half as wide; on the common scale its largest score lies beyond the largest points."""
+    half = member("two", true=TRUE, predicted=[x / 2 for x in TRUE])
+    for runs in ([member("one", true=TRUE, predicted=TRUE), half], [member("one", true=TRUE, predicted=OFF)]):
+        prediction = Model(runs).predict(video(value))
+        for low, high in prediction.intervals.values():
+            assert 0 <= low <= prediction.points <= high <= MAX_POINTS
+    assert prediction.points == MAX_POINTS * min(max(value, 0.0), 1.0)
+
+
 def test_without_held_out_videos_there_is_no_interval_and_the_reason_is_said():
     prediction = Model([member()]).predict(video(0.5))
     assert prediction.low is None

@@ -11,7 +11,7 @@ import torch
 from pamfn.data.batches import Batch, Videos
 from pamfn.errors import InputError
 from pamfn.evaluation.averaging import common_scale
-from pamfn.evaluation.conformal import cv_plus, split_conformal
+from pamfn.evaluation.conformal import cv_plus, split_conformal, within
 from pamfn.models.average import AverageNetwork
 from pamfn.models.network import Network
 from pamfn.models.pamfn import PAMFN
@@ -92,7 +92,9 @@ class Model:
     def residuals(self) -> list[tuple[Member, np.ndarray]]:
         """Members with the residuals (n,) of their last epoch on their own held-out videos, on the common scale.
 
-        Those of the chosen epoch would be too small, since it was chosen on these videos.
+        Those of the chosen epoch would be too small, since it was chosen on these videos. The centre of an interval is
+        the score of the chosen epoch all the same: intervals are made like split conformal ones, and how often they
+        cover is measured, not guaranteed.
         """
         found = []
         for member in self.members:
@@ -188,23 +190,30 @@ class Model:
         return fill if fill.keys() >= self.streams.keys() else None
 
     def score(self, features: Mapping[str, np.ndarray]) -> Prediction:
-        """Score complete features {stream: (t, c)}."""
-        points, spread, own = self.mean_points(features)
+        """Score complete features {stream: (t, c)}.
+
+        Points are cut to 0 and `max_points`, beyond which several networks on one scale can lie, and so are intervals.
+        """
+        uncut, spread, own = self.mean_points(features)
+        points = min(max(uncut, 0.0), self.max_points)
         intervals = {}
         for level in LEVELS:
             if len(self.members) == 1:
-                limits = split_conformal(points, self.residuals[0][1], level) if self.residuals else None
+                limits = split_conformal(uncut, self.residuals[0][1], level) if self.residuals else None
             else:
                 seen = [own[member.name] for member, _ in self.residuals]
                 limits = cv_plus(seen, [residuals for _, residuals in self.residuals], level)
             if limits is not None:
-                intervals[level] = (max(limits[0], 0.0), min(limits[1], self.max_points))
+                intervals[level] = within(limits, points, self.max_points)
         low, high = intervals.get(LEVELS[-1], (None, None))
         members = own if len(self.members) > 1 else {}
         return Prediction(points, low, high, spread, [], intervals, None, members)
 
     def mean_points(self, features: Mapping[str, np.ndarray]) -> tuple[float, float, dict[str, float]]:
-        """Return the mean of all members' points, its spread, and {member: its points}, all on the common scale."""
+        """Return the mean of all members' points, its spread, and {member: its points}, all on the common scale.
+
+        They can lie a little below 0 or above `max_points`.
+        """
         own, spreads = {}, []
         for member in self.members:
             score, spread = member.scorer({m: torch.tensor(features[m])[None] for m in member.streams})
