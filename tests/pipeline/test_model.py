@@ -172,8 +172,15 @@ def test_features_that_are_none_are_refused(features, sentence):
 def test_tensors_and_float64_are_taken():
     model = Model([member()])
     assert model.predict({"rgb": torch.full((9, 6), 0.5)}).points == 12.5
+    assert model.predict({"rgb": torch.full((9, 6), 0.5, dtype=torch.bfloat16)}).points == 12.5
     assert model.predict({"rgb": np.full((9, 6), 0.5)}).points == 12.5
     assert model.predict({"rgb": np.full((9, 6), 0.5, np.float16)}).points == 12.5
+
+
+@pytest.mark.parametrize("features", [np.zeros((9, 6), np.float32), torch.zeros(9, 6), [0.5]])
+def test_features_without_the_names_of_their_streams_are_refused(features):
+    with pytest.raises(InputError, match=r"features: expected \{'rgb': array\}, not (ndarray|Tensor|list)"):
+        Model([member()]).predict(features)
 
 
 def test_streams_of_almost_one_length_are_cut_and_others_refused():

@@ -132,6 +132,9 @@ class Model:
         Raises:
             InputError: when they are not what the network reads.
         """
+        if not isinstance(features, Mapping):
+            example = ", ".join(f"{stream!r}: array" for stream in self.streams)
+            raise InputError(f"features: expected {{{example}}}, not {type(features).__name__}. Name the streams.")
         return self.explain(Sample("video", {m: as_array(x, m) for m, x in features.items()}), parts=False).prediction
 
     def explain(self, sample: Sample, *, parts: bool = True) -> Explained:
@@ -296,8 +299,11 @@ def samples_of_split(model: Model, split: str) -> dict[str, Sample]:
 
 
 def as_array(x: np.ndarray | torch.Tensor, stream: str) -> np.ndarray:
-    """Return features as a numpy array (t, c) of float32 or float16."""
-    array = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
+    """Return features as a numpy array (t, c) of float32 or float16; bfloat16 becomes float32."""
+    if isinstance(x, torch.Tensor):
+        x = x.detach().cpu()
+        x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()  # numpy has no bfloat16
+    array = np.asarray(x)
     if array.dtype.kind != "f":
         raise InputError(f"{stream}: expected floating-point features (segments, width), not {array.dtype}.")
     return array if array.dtype == np.float16 else np.ascontiguousarray(array, dtype=np.float32)
