@@ -1,7 +1,8 @@
 """How often prediction intervals cover test videos, from the archived runs: `python -m benchmarks.coverage`.
 
-For every method with runs that held videos out: split conformal, each run by itself, and CV+ over the seeds of one
-setting, whose networks are averaged on one scale; both are means over runs or settings. Behind the share of covered
+The intervals are made as `pamfn.predict` makes them, and cut to the points that there are. For every method, its
+settings with two or more runs that held videos out: each run by itself (mean over runs), and CV+ over the runs of one
+setting, whose networks are averaged on one scale (mean over settings). Behind the share of covered
 test videos stands its exact 95 % interval, as if the choice of these videos were the only thing that varies.
 """
 
@@ -14,7 +15,7 @@ from statistics import fmean
 import numpy as np
 
 from pamfn.evaluation.averaging import Scale, common_scale
-from pamfn.evaluation.conformal import coverage, cv_plus, split_conformal
+from pamfn.evaluation.conformal import coverage, cv_plus, split_conformal, within
 from pamfn.runs.held_out import held_out_of
 from pamfn.runs.lookup import ARCHIVE
 
@@ -34,12 +35,16 @@ def main() -> None:
             keys = ("model", "recipe", "features", "modalities", "trainer", "protocol")
             setting = json.dumps([result["config"][key] for key in keys], sort_keys=True)
             groups[result["name"], f"{method}, {'+'.join(result['modalities'])}"][setting].append(file.parent)
-    print("| data | method | runs | level | split conformal: points wide, covered | CV+: points wide, covered |")
+    print(
+        "| data | method | runs | level | one network: points wide, covered | mean of several: points wide, covered |"
+    )
     print("|---|---|---|---|---|---|")
     for (name, method), settings in sorted(groups.items()):
-        runs = [run for of_setting in settings.values() for run in of_setting]
         several = [of_setting for of_setting in settings.values() if len(of_setting) > 1]
-        count = f"{len(runs)} of {len(settings)} settings" if len(settings) > 1 else f"{len(runs)}"
+        runs = [run for of_setting in several for run in of_setting]
+        if not runs:
+            continue
+        count = f"{len(runs)} of {len(several)} settings" if len(several) > 1 else f"{len(runs)}"
         for level in LEVELS:
             alone = said([single(run, level) for run in runs])
             mean = said([together(of_setting, level) for of_setting in several])
@@ -64,12 +69,17 @@ def test_rows(run: Path) -> dict[str, tuple[float, float]]:
     return {row["video"]: (float(row["true"]), float(row["predicted"])) for row in rows}
 
 
+def largest(run: Path) -> float:
+    """The largest possible points."""
+    return json.loads((run / "result.json").read_text(encoding="utf-8"))["config"]["data"]["max_score"]
+
+
 def single(run: Path, level: float) -> tuple[float, float, int] | None:
     """Width, share of covered test videos and their number, of a run's own intervals."""
-    held, rows = held_out_of(run)["last"], test_rows(run)
+    held, rows, most = held_out_of(run)["last"], test_rows(run), largest(run)
     residuals = held.true - held.predicted
-    intervals = [(true, split_conformal(predicted, residuals, level)) for true, predicted in rows.values()]
-    return measured([(true, interval) for true, interval in intervals if interval is not None])
+    found = [(true, x, split_conformal(x, residuals, level)) for true, x in rows.values()]
+    return measured([(true, within(limits, x, most)) for true, x, limits in found if limits is not None])
 
 
 def measured(intervals: list[tuple[float, tuple[float, float]]]) -> tuple[float, float, int] | None:
@@ -82,11 +92,11 @@ def measured(intervals: list[tuple[float, tuple[float, float]]]) -> tuple[float,
 
 def together(runs: list[Path], level: float) -> tuple[float, float, int] | None:
     """The same of the intervals of the mean of several runs."""
-    held, rows = [held_out_of(run) for run in runs], [test_rows(run) for run in runs]
-    scales = {of: [Scale.of(h[of].predicted) for h in held] for of in held[0]}
+    held, rows, most = [held_out_of(run) for run in runs], [test_rows(run) for run in runs], largest(runs[0])
+    common = common_scale([Scale.of(h["selected"].predicted) for h in held])
 
     def scaled(i: int, of: str, points: np.ndarray) -> np.ndarray:
-        factor, shift = scales[of][i].onto(common_scale(scales[of]))
+        factor, shift = Scale.of(held[i][of].predicted).onto(common)
         return factor * points + shift
 
     residuals = [h["last"].true - scaled(i, "last", h["last"].predicted) for i, h in enumerate(held)]
@@ -94,7 +104,8 @@ def together(runs: list[Path], level: float) -> tuple[float, float, int] | None:
     for video, (true, _) in rows[0].items():
         predicted = [float(scaled(i, "selected", np.array([each[video][1]]))[0]) for i, each in enumerate(rows)]
         if (interval := cv_plus(predicted, residuals, level)) is not None:
-            found.append((true, interval))
+            mean = min(max(fmean(predicted), 0.0), most)
+            found.append((true, within(interval, mean, most)))
     return measured(found)
 
 

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,14 @@ from benchmarks.counts import Counts, counted
 from benchmarks.devices import CPU
 from benchmarks.profiles import seconds_by_kind
 from benchmarks.timing import compare
-from fake_members import member
+from fake_members import MAX_POINTS, member
 from made_videos import write_video
 from pamfn.data.features import FeatureSet, write_store
 from pamfn.extraction.networks.video_swin import VideoSwinTransformer
 from pamfn.extraction.networks.vit import AudioSpectrogramTransformer, UnmaskedTeacher
 from pamfn.pipeline.model import Model
 from pamfn.pipeline.reference import Reference
+from pamfn.runs.held_out import HeldOut
 
 
 def test_operations_of_products_and_bytes_of_everything_else_are_counted():
@@ -164,3 +166,31 @@ def test_a_planted_mistake_is_found_where_the_score_gains_most(
     jerk, lost_beat = capsys.readouterr().out.splitlines()
     assert jerk.startswith("run jerk: 1.00 [0.03, 1.00] of 1, at random 0.30")
     assert lost_beat.startswith("run lost_beat: 0.00")
+
+
+def test_coverage_measures_the_intervals_that_a_model_gives(tmp_path: Path):
+    true = np.linspace(2, 24, 30)
+    runs, members = [], []
+    for i, scale in enumerate((0.8, 1.0)):
+        off = np.where(np.arange(30) % 2, 2.0, -2.0)
+        held = {"selected": HeldOut(true, scale * true + off / 2), "last": HeldOut(true, scale * true / 2 + off)}
+        folder = tmp_path / f"run{i}"
+        folder.mkdir()
+        (folder / "result.json").write_text(json.dumps({"config": {"data": {"max_score": MAX_POINTS}}}))
+        lines = ["weights,split,video,true,predicted"]
+        for weights, of in held.items():
+            pairs = zip(of.true, of.predicted, strict=True)
+            lines += [f"{weights},holdout,{n},{float(a)},{float(b)}" for n, (a, b) in enumerate(pairs)]
+        lines += [f"selected,test,{v},{0.5 * MAX_POINTS},{v * MAX_POINTS}" for v in (0.25, 0.5, 1.0)]
+        (folder / "predictions.csv").write_text("\n".join(lines) + "\n")
+        runs.append(folder)
+        members.append(replace(member(f"run{i}"), held_out=held))
+    for found, model in (
+        (coverage.single(runs[0], 0.9), Model(members[:1])),
+        (coverage.together(runs, 0.9), Model(members)),
+    ):
+        predictions = [model.predict({"rgb": np.full((9, 6), v, np.float32)}) for v in (0.25, 0.5, 1.0)]
+        limits = [prediction.intervals[0.9] for prediction in predictions]
+        assert found is not None
+        assert found[0] == pytest.approx(np.mean([high - low for low, high in limits]))
+        assert found[1] == np.mean([low <= 0.5 * MAX_POINTS <= high for low, high in limits])

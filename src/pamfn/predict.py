@@ -32,7 +32,7 @@ def main() -> None:
         metavar="KEY=VALUE",
         help="a setting of pamfn.extract for videos, e.g. weights.vst=FILE or device=cuda; may be repeated",
     )
-    parser.add_argument("--split", choices=["test", "holdout", "train"], default="test", help="where no INPUT is given")
+    parser.add_argument("--split", choices=["test", "holdout", "train"], help="where no INPUT is given (default: test)")
     parser.add_argument("--weights", choices=["selected", "last"], default="selected")
     parser.add_argument("--data-dir", help="where the training data is now (default: where the run read it)")
     add_trust(parser)

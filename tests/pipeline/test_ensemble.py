@@ -5,7 +5,7 @@ import pytest
 
 from finished_runs import result_like
 from pamfn.errors import InputError
-from pamfn.pipeline.ensemble import is_run, read_ensemble, runs_of, write_ensemble
+from pamfn.pipeline.ensemble import KEPT, is_run, read_ensemble, runs_of, write_ensemble
 from pamfn.runs.folder import Run
 
 
@@ -18,6 +18,8 @@ def runs(tmp_path) -> list[Path]:
         Run(folder).write_result(result_like(seed=seed))
         for weights in ("selected", "last"):
             (folder / f"{weights}.safetensors").write_text(f"{weights} {seed}")
+        for name in KEPT:
+            (folder / name).write_text(f"{name} {seed}")
     return folders
 
 
@@ -45,7 +47,7 @@ def test_the_file_can_be_moved_with_its_runs(tmp_path, runs):
         moved.rename(tmp_path)
 
 
-@pytest.mark.parametrize("changed", ["selected.safetensors", "last.safetensors", "result.json"])
+@pytest.mark.parametrize("changed", ["selected.safetensors", "last.safetensors", "result.json", *KEPT])
 def test_a_run_that_changed_is_refused(tmp_path, runs, changed):
     write_ensemble(tmp_path / "mean.json", runs)
     if changed == "result.json":
@@ -56,9 +58,21 @@ def test_a_run_that_changed_is_refused(tmp_path, runs, changed):
         read_ensemble(tmp_path / "mean.json")
 
 
+def test_a_file_of_version_1_is_read_without_what_it_does_not_list(tmp_path, runs):
+    write_ensemble(tmp_path / "mean.json", runs)
+    content = json.loads((tmp_path / "mean.json").read_text())
+    listed = [{key: value for key, value in run.items() if key not in KEPT} for run in content["runs"]]
+    (tmp_path / "mean.json").write_text(json.dumps({"version": 1, "runs": listed}))
+    (runs[0] / KEPT[0]).write_text("others")
+    assert [folder.name for folder in read_ensemble(tmp_path / "mean.json")] == ["one", "two"]
+    (runs[0] / "last.safetensors").write_text("others")
+    with pytest.raises(InputError, match="one has changed since it was listed"):
+        read_ensemble(tmp_path / "mean.json")
+
+
 def test_what_is_no_ensemble_is_refused(tmp_path, runs):
     file = tmp_path / "mean.json"
-    for content in ("", "[]", "{}", json.dumps({"version": 2, "runs": []}), json.dumps({"version": 1, "runs": [3]})):
+    for content in ("", "[]", "{}", json.dumps({"version": 3, "runs": []}), json.dumps({"version": 1, "runs": [3]})):
         file.write_text(content)
         with pytest.raises(InputError, match=r"mean.json is not the file of an ensemble .*write one with --save"):
             read_ensemble(file)

@@ -457,6 +457,8 @@ def test_predict_evaluate_and_the_table_read_a_highlight_run(tmp_path: Path, run
     predicted = run_cli(["predict", str(run.path), "d5", "--to", str(tmp_path / "drawn")])
     assert predicted.returncode == 0, predicted.stderr
     assert (tmp_path / "drawn" / "d5.png").exists()
+    ignored = run_cli(["predict", str(run.path), "--json", "--no-pages"])
+    assert ignored.stderr.startswith("error: --json, --no-pages: without effect here, since annotated videos")
     assert len((tmp_path / "drawn" / "scores_test.csv").read_text().splitlines()) == 1 + 4 + 6
     assert f"(chance {chance({'d5': [m > 0 for m in match('d5')]}):.3f})" in predicted.stdout
     of_train = run_cli(["predict", "--split", "train", str(run.path), "--to", str(tmp_path / "drawn"), "d1"])

@@ -83,6 +83,24 @@ def test_plain_arrays_are_one_video(tmp_path, read):
     assert {m: x.shape for m, x in sample.features.items()} == {"rgb": (7, 6), "audio": (7, 4)}
 
 
+def test_a_plain_file_is_named_without_its_stream(tmp_path, read):
+    rgb, audio = tmp_path / "vid_rgb_HOG.npy", tmp_path / "vid_audio_AST.npy"
+    np.save(rgb, np.ones((7, 6)))
+    np.save(audio, np.ones((7, 4)))
+    samples, _ = read([rgb, audio])
+    assert {name: set(sample.features) for name, sample in samples.items()} == {"vid": {"rgb", "audio"}}
+    assert list(read([rgb, "vid"])[0]) == ["vid"]
+
+
+def test_named_videos_of_other_names_are_not_one(tmp_path, read):
+    rgb = dict_file(tmp_path / "NEW_rgb_HOG.npy", arrays(6, ["a"]))
+    for other, names in (("b", {"a": {"rgb"}, "b": {"audio"}}), ("a", {"a": {"rgb", "audio"}})):
+        audio = dict_file(tmp_path / "NEW_audio_AST.npy", arrays(4, [other]))
+        assert {name: set(sample.features) for name, sample in read([rgb, audio])[0].items()} == names
+    np.save(tmp_path / "a_audio_AST.npy", np.ones((7, 4)))
+    assert set(read([rgb, tmp_path / "a_audio_AST.npy"])[0]["a"].features) == {"rgb", "audio"}
+
+
 def test_a_folder_of_extracted_features_brings_seconds_and_warnings(tmp_path, read):
     samples, failed = read([folder(tmp_path / "made")])
     assert list(samples) == ["a", "b"]
@@ -158,6 +176,14 @@ def test_words_that_are_nothing_are_named(tmp_path, read):
         read([rgb, "x"])
     with pytest.raises(InputError, match=r"gone.mp4: there is no such file or folder"):
         read([rgb, "gone.mp4"])
+    with pytest.raises(InputError, match=r"the network reads no stream 'depth'; it reads rgb, audio"):
+        read([f"depth={rgb}"])
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun/.lock").touch()
+    with pytest.raises(InputError, match=r"begun: a run that is not finished"):
+        read([tmp_path / "begun"])
+    with pytest.raises(InputError, match=r"--extract device=cuda: no video is given"):
+        read_inputs([str(rgb)], STREAMS, extracted=tmp_path, options=["device=cuda"], say=lambda _: None)
     with pytest.raises(InputError, match=r"the rgb features were already given"):
         read([rgb, f"rgb={rgb}"])
     with pytest.raises(InputError, match=r"a, b: in two of the inputs"):

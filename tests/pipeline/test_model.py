@@ -1,4 +1,7 @@
+from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -6,10 +9,16 @@ import torch
 
 from fake_members import MAX_POINTS, WIDTHS, member, video
 from finished_runs import result_like
+from pamfn.data.batches import Videos
 from pamfn.errors import InputError
+from pamfn.models.branch import ModalityBranch
+from pamfn.models.pamfn import PAMFN
 from pamfn.pipeline.inputs import Sample
-from pamfn.pipeline.model import Model
+from pamfn.pipeline.member import Member
+from pamfn.pipeline.model import Model, samples_of_split
+from pamfn.pipeline.onnx_export import test_videos as videos_to_check
 from pamfn.pipeline.reference import Reference
+from pamfn.reporting.predictions import page_of
 from pamfn.runs.folder import Run
 
 TRUE = tuple(np.linspace(2, 22, 41))
@@ -37,6 +46,17 @@ def test_an_interval_ends_where_points_do():
     model = Model([member(true=TRUE, predicted=OFF)])
     assert model.predict(video(0.99)).high == MAX_POINTS
     assert model.predict(video(0.01)).low == 0
+
+
+@pytest.mark.parametrize("value", [-0.3, 0.0, 0.5, 1.0, 1.3])
+def test_points_are_never_beyond_the_scale_or_their_interval(value):
+    """The second run's scale is half as wide; on the common scale its largest score lies beyond the largest points."""
+    half = member("two", true=TRUE, predicted=[x / 2 for x in TRUE])
+    for runs in ([member("one", true=TRUE, predicted=TRUE), half], [member("one", true=TRUE, predicted=OFF)]):
+        prediction = Model(runs).predict(video(value))
+        for low, high in prediction.intervals.values():
+            assert 0 <= low <= prediction.points <= high <= MAX_POINTS
+    assert prediction.points == MAX_POINTS * min(max(value, 0.0), 1.0)
 
 
 def test_without_held_out_videos_there_is_no_interval_and_the_reason_is_said():
@@ -152,8 +172,15 @@ def test_features_that_are_none_are_refused(features, sentence):
 def test_tensors_and_float64_are_taken():
     model = Model([member()])
     assert model.predict({"rgb": torch.full((9, 6), 0.5)}).points == 12.5
+    assert model.predict({"rgb": torch.full((9, 6), 0.5, dtype=torch.bfloat16)}).points == 12.5
     assert model.predict({"rgb": np.full((9, 6), 0.5)}).points == 12.5
     assert model.predict({"rgb": np.full((9, 6), 0.5, np.float16)}).points == 12.5
+
+
+@pytest.mark.parametrize("features", [np.zeros((9, 6), np.float32), torch.zeros(9, 6), [0.5]])
+def test_features_without_the_names_of_their_streams_are_refused(features):
+    with pytest.raises(InputError, match=r"features: expected \{'rgb': array\}, not (ndarray|Tensor|list)"):
+        Model([member()]).predict(features)
 
 
 def test_streams_of_almost_one_length_are_cut_and_others_refused():
@@ -187,3 +214,65 @@ def test_a_video_unlike_those_of_training_is_told():
     usual = reference("rgb").means["rgb"][3][None].repeat(9, axis=0)
     assert not [text for text in model.predict({"rgb": usual}).warnings if "unlike" in text]
     assert [text for text in model.predict(video(40.0)).warnings if text.startswith("rgb unlike any training video")]
+
+
+def with_data(one: Member, names: Sequence[str], segments: int = 5) -> Member:
+    """A run whose test videos are here, all of one length."""
+    rows, each = len(names) * segments, torch.full((len(names),), segments)
+    packed = {m: torch.rand(rows, WIDTHS[m]) for m in one.streams}
+    zeros = torch.zeros(len(names))
+    videos = Videos(list(names), packed, torch.arange(0, rows, segments), each, zeros.double(), zeros, each)
+    data = SimpleNamespace(predicts="score", task="fisv_tes", splits={"test": videos}, setup=lambda: None)
+    return replace(one, data=cast("Any", data))
+
+
+def runs_of_streams(*streams: str) -> list[Member]:
+    return [member(f"run {i}", streams=[m], true=TRUE, predicted=OFF) for i, m in enumerate(streams)]
+
+
+def test_a_split_is_scored_only_where_all_runs_have_the_same_one():
+    for streams in (("rgb", "rgb"), ("rgb", "audio", "rgb")):
+        runs = [with_data(one, ["a", "b"]) for one in runs_of_streams(*streams)]
+        assert list(samples_of_split(Model(runs), "test")) == ["a", "b"]
+        for other in (["a", "c"], ["a"]):
+            with pytest.raises(InputError, match="the runs have different videos in test: give the features"):
+                samples_of_split(Model([*runs[:-1], with_data(runs[-1], other)]), "test")
+        with pytest.raises(InputError, match="different videos in test"):
+            samples_of_split(Model([*runs[:-1], with_data(runs[-1], ["a", "b"], segments=6)]), "test")
+
+
+def test_an_export_is_checked_on_all_streams_of_runs_that_read_different_ones():
+    runs = [with_data(one, ["a", "b"]) for one in runs_of_streams("rgb", "flow", "audio")]
+    videos, what = videos_to_check(Model(runs), WIDTHS)
+    assert what == "the 2 test videos"
+    assert [{m: x.shape for m, x in each.items()} for each in videos] == [{m: (1, 5, c) for m, c in WIDTHS.items()}] * 2
+    videos, what = videos_to_check(Model([runs[0], runs[1], with_data(runs[2], ["c", "d"])]), WIDTHS)
+    assert "generated videos, since test videos cannot be read (the runs have different videos in test" in what
+    assert videos[0].keys() == WIDTHS.keys()
+
+
+def test_clips_of_a_fused_network_have_a_page():
+    sizes = {"d_model": 8, "hidden": 6, "num_stages": 1, "per_segment": True}
+    branches = {m: ModalityBranch(width=WIDTHS[m], **sizes) for m in ("rgb", "audio")}
+    network = PAMFN(branches=branches, num_fusion_nets=2).eval()
+    one = member("fused", streams=["rgb", "audio"], reference=reference("rgb", "audio"))
+    data = SimpleNamespace(predicts="highlights", task="youtube_dog", bags=False)
+    one = replace(one, data=cast("Any", data), scale=1.0)
+    scorer = ClipScorer(network)
+    model = Model([replace(one, scorer=cast("Any", scorer))])
+    sample = Sample("clips", {**video(0.5), **video(0.5, ["audio"])})
+    explained = model.explain(sample)
+    assert explained.prediction.scores is not None
+    assert len(explained.prediction.scores) == 9
+    assert "is the highest score of 9 clips" in page_of(model, explained, sample)
+
+
+class ClipScorer:
+    """Scores clips by a network."""
+
+    def __init__(self, network: PAMFN) -> None:
+        self.network, self.device = network, torch.device("cpu")
+
+    @torch.inference_mode()
+    def __call__(self, features: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.network(features).score.double(), torch.zeros(1)

@@ -155,7 +155,7 @@ def test_without_its_data_a_run_is_checked_on_generated_videos(tmp_path, branch_
     monkeypatch.setattr(module, "compare", lambda file, network, videos, unit: module.Compared(0, 0, 1, 1))
     export(branch_run, "last", str(tmp_path / "gone"), tmp_path / "other.onnx")
     told = capsys.readouterr().out
-    assert "generated videos, since the run's data cannot be read" in told
+    assert "generated videos, since test videos cannot be read" in told
     assert (tmp_path / "other.onnx").exists()
 
 

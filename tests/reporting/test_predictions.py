@@ -15,7 +15,7 @@ from pamfn.config.compose import register
 from pamfn.errors import InputError
 from pamfn.pipeline.model import load
 from pamfn.pipeline.reference import FILE
-from pamfn.reporting.predictions import predict
+from pamfn.reporting.predictions import predict, predict_command
 
 
 @pytest.fixture(scope="module")
@@ -134,12 +134,33 @@ def test_words_that_are_no_run_or_no_video_are_refused(fused, tmp_path, run_cli)
         (["nothing", "video.mp4"], "nothing is not a finished run"),
         ([str(fused), "video.mp4"], "video.mp4: there is no such file, and no such video in the run's test (1"),
         ([str(fused), "--save", "mean"], "--save mean: name a file that ends in .json"),
+        ([str(fused), "runs/branch/nothing*"], "runs/branch/nothing*: no finished run matches"),
     ):
         done = run_cli(["predict", *words])
         assert done.returncode == 1
         assert sentence in done.stderr
     with pytest.raises(InputError, match="holdout: this run's protocol has only"):
         predict(fused, to=tmp_path, split="holdout")
+
+
+@pytest.mark.parametrize(
+    ("words", "changed", "sentence"),
+    [
+        ([], {"to": "a.npy"}, r"--to .*a.npy: a file, and a folder is needed"),
+        ([], {"save": "mean.json", "weights": "last"}, r"--save with --weights last: the file of an ensemble holds no"),
+        ([], {"save": "mean.json", "as_json": True, "to": "out"}, r"--to, --json: without effect here, since --save"),
+        ([], {"extract": ["device=cuda"]}, r"--extract: without effect here, since no video is given"),
+        (["a.npy"], {"split": "train"}, r"--split: without effect here, since the inputs are what is scored"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(fused, tmp_path, words, changed, sentence):
+    (tmp_path / "a.npy").touch()
+    places = {key: tmp_path / changed[key] for key in ("to", "save") if key in changed}
+    plain = {"save": None, "to": None, "as_json": False, "split": None, "pages": True, "extract": []}
+    others = {"weights": "selected", "data_dir": None, "trust": []}
+    with pytest.raises(InputError, match=sentence):
+        predict_command([str(fused), *(str(tmp_path / w) for w in words)], **{**plain, **others, **changed, **places})
+    assert not (tmp_path / "mean.json").exists()
 
 
 def test_the_package_predicts_from_its_name(fused, features, tmp_path):

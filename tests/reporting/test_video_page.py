@@ -200,11 +200,26 @@ def test_of_highlights_the_scores_are_shown_over_time():
     assert len(elements.named("polyline")) == 1
 
 
+def test_clips_and_segments_are_counted_from_1_as_on_the_terminal():
+    of = Explained("v", Prediction(0.9, None, None, 0.0, scores=np.linspace(0.9, 0.1, 20)), 20, None)
+    text = Elements(rendered(of, unit_range=None, training_points=None)).text
+    assert "is the highest score of 20 clips, at clip 1 " in text
+    assert "clip 20" in text
+    assert "in clips" in text
+    clock = Clock(40, None)
+    assert (clock.span(27, 30), clock.span(6, 7), clock.moment(28.5)) == (
+        "segments 28 to 30",
+        "segment 7",
+        "segment 29",
+    )
+
+
 def test_a_video_whose_segments_have_no_known_length_is_shown_in_segments(file):
     elements = Elements(rendered(explained(12, None), file=file))
     assert "in segments" in elements.text
     assert "Frames and sound are left out" in elements.text
-    assert "segments 0 to 3" in elements.text
+    assert "segments 1 to 3" in elements.text
+    assert "segments 0" not in elements.text
     assert elements.named("img") == []
 
 

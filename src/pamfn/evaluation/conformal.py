@@ -12,7 +12,8 @@ from pamfn.evaluation.metrics import Array
 def split_conformal(predicted: float, residuals: Array, level: float) -> tuple[float, float] | None:
     """Return the interval (low, high) that covers a new video with probability `level` or more.
 
-    It has the same width for every video. None when there are too few residuals for this level.
+    It has the same width for every video. None when there are too few residuals for this level. The probability holds
+    for residuals of the network that predicts; of another epoch (see `Model.residuals`) it is measured, not guaranteed.
 
     residuals: (n,) true minus predicted points of videos that it was not trained on, exchangeable with new ones
     Source: Papadopoulos et al., "Inductive Confidence Machines for Regression", 2002.
@@ -39,6 +40,12 @@ def cv_plus(predicted: Sequence[float], residuals: Sequence[Array], level: float
     if rank > len(width):
         return None
     return float(np.sort(centre - width)[len(width) - rank]), float(np.sort(centre + width)[rank - 1])
+
+
+def within(limits: tuple[float, float], points: float, largest: float) -> tuple[float, float]:
+    """Return the interval cut to the points that there are, 0 to `largest`; it always holds the score itself."""
+    low, high = (min(max(end, 0.0), largest) for end in limits)
+    return min(low, points), max(high, points)
 
 
 def coverage(covered: int, of: int) -> tuple[float, float, float]:

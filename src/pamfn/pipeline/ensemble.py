@@ -11,7 +11,13 @@ from pamfn.errors import InputError
 from pamfn.files import regular, write_text
 from pamfn.runs.folder import Run
 
-VERSION = 1
+VERSION = 2
+"""Version of the file; version 1 has checksums of the result and the weights alone."""
+
+OF_VERSION_1 = ("result", "selected", "last")
+KEPT = ("predictions.csv", "reference.safetensors")
+"""Files of a run, where it has them, from which its scale and its intervals follow."""
+
 LARGEST = 2**20
 
 
@@ -75,9 +81,10 @@ def write_ensemble(file: Path, folders: Sequence[Path]) -> None:
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """Return what shows that a run is still the same: the digest of its result, checksums of its weights."""
+    """Return what shows that a run is still the same: the digest of its result, checksums of its other files."""
     weights = {name: file_checksum(folder / f"{name}.safetensors") for name in ("selected", "last")}
-    return {"result": Run(folder).finished()["digest"], **weights}
+    kept = {name: file_checksum(folder / name) for name in KEPT if (folder / name).exists()}
+    return {"result": Run(folder).finished()["digest"], **weights, **kept}
 
 
 def read_ensemble(file: Path) -> list[Path]:
@@ -88,13 +95,17 @@ def read_ensemble(file: Path) -> list[Path]:
     """
     try:
         content = json.loads(regular(file, most=LARGEST).read_text(encoding="utf-8"))
-        if content["version"] != VERSION:
-            raise ValueError(f"version {content['version']}, and this code reads {VERSION}")
+        version = content["version"]
+        if version not in (1, VERSION):
+            raise ValueError(f"version {version}, and this code reads 1 and {VERSION}")
         listed = {str(run.pop("run")): dict(run) for run in content["runs"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{file} is not the file of an ensemble ({error}): write one with --save.") from None
     for name, expected in listed.items():
-        if checksums(file.parent / name) != expected:
+        now = checksums(file.parent / name)
+        if version == 1:
+            now = {key: now[key] for key in OF_VERSION_1}
+        if now != expected:
             raise InputError(
                 f"{file}: {file.parent / name} has changed since it was listed. Write the ensemble again with --save."
             )

@@ -141,7 +141,7 @@ def explain(folder: Path, split: str = "test", data_dir: str | None = None, trus
     for batch in WholeVideos(videos, batch_size=data.test_batch_size):
         for i, stages, score in on_batch(network, batch):
             length, points = int(videos.length[i]), float(videos.points[i])
-            explained[i] = Video(videos.names[i], length, points, score * data.max_score, stages)
+            explained[i] = Video(videos.names[i], length, points, float(score) * data.max_score, stages)
     return Explanation(
         run=folder,
         task=data.task,
@@ -175,8 +175,11 @@ def has_weights(folder: Path) -> bool:
 
 
 @torch.inference_mode()
-def on_batch(network: PAMFN, batch: Batch) -> list[tuple[int, list[Stage], float]]:
-    """Position in the split, stages and score of every video of a batch, padding left out."""
+def on_batch(network: PAMFN, batch: Batch) -> list[tuple[int, list[Stage], Tensor]]:
+    """Position in the split, stages and score of every video of a batch, padding left out.
+
+    A score is a single number, or (t,) logits of a network that scores segments.
+    """
     output = network(batch.features, batch.lengths)
     segments = next(iter(batch.features.values())).shape[1]
     lengths = [segments] * len(batch.videos) if batch.lengths is None else batch.lengths.tolist()
@@ -184,7 +187,7 @@ def on_batch(network: PAMFN, batch: Batch) -> list[tuple[int, list[Stage], float
     for row, (video, length) in enumerate(zip(batch.videos.tolist(), lengths, strict=True)):
         steps = network.stage_lengths(length)
         stages = [stage_of(out, row, t) for out, t in zip(output.stages, steps, strict=True)]
-        rows.append((video, stages, float(output.score[row])))
+        rows.append((video, stages, output.score[row, :length] if network.per_segment else output.score[row]))
     return rows
 
 

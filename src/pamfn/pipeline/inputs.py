@@ -98,8 +98,12 @@ def read_inputs(
         place = Path(word)
         if equals and stream in streams:
             add_file(files, stream, Path(rest), streams)
+        elif equals and not place.exists() and Path(rest).is_file():
+            raise InputError(f"{word}: the network reads no stream {stream!r}; it reads {', '.join(streams)}.")
         elif (place / SETTINGS).is_file():
             add_samples(samples, from_folder(place, streams))
+        elif unfinished(place):
+            raise InputError(f"{word}: a run that is not finished. Leave it out, or finish it by its own command.")
         elif place.is_dir() or (place.is_file() and place.suffix not in (".npy", ".safetensors")):
             videos.append(place)
         elif place.is_file():
@@ -108,6 +112,8 @@ def read_inputs(
             raise InputError(f"{word}: there is no such file or folder.")
         else:
             named.append(word)
+    if options and not videos:
+        raise InputError(f"--extract {options[0]}: no video is given whose features would be extracted. Leave it out.")
     add_samples(samples, from_files(files))
     if videos:
         seen, failed = from_videos(videos, streams, extracted, options, say)
@@ -125,10 +131,17 @@ def read_inputs(
     return samples, failed
 
 
+def unfinished(folder: Path) -> bool:
+    """Whether a folder is that of a run that was begun and has no result."""
+    return not (folder / "result.json").exists() and any((folder / n).exists() for n in (".lock", "resume.ckpt"))
+
+
 def add_samples(samples: dict[str, Sample], more: Mapping[str, Sample]) -> None:
     """Add samples to others; refuse two of one name."""
     if twice := sorted(samples.keys() & more.keys()):
-        raise InputError(f"{some(twice)}: in two of the inputs. Score them one after the other.")
+        raise InputError(
+            f"{some(twice)}: in two of the inputs. Score them one after the other, with another --to each."
+        )
     samples |= more
 
 
@@ -136,7 +149,7 @@ def add_file(files: dict[str, FeatureSet], stream: str, path: Path, streams: Map
     """Read a feature file of a stream: many videos, or a plain array of one, which is called by the file's name."""
     if stream in files:
         raise InputError(f"{path}: the {stream} features were already given in {files[stream].path}.")
-    features = plain(path) if is_plain(path) else read_features(path)
+    features = plain(path, f"_{stream}_{streams[stream].extractor}") if is_plain(path) else read_features(path)
     if features.extraction is not None:
         refuse_other_extraction(path, stream, features.extraction, streams[stream].extraction)
     files[stream] = features
@@ -150,8 +163,9 @@ def is_plain(path: Path) -> bool:
         return b"'descr': '<f" in file.read(128)
 
 
-def plain(path: Path) -> FeatureSet:
-    return FeatureSet({path.stem: read_array(path)}, "", path)
+def plain(path: Path, ending: str) -> FeatureSet:
+    """Read the array of one video, which is called by the file's name without its `_stream_EXTRACTOR`."""
+    return FeatureSet({path.stem.removesuffix(ending) or path.stem: read_array(path)}, "", path)
 
 
 def stream_of(path: Path, streams: Mapping[str, Stream]) -> str:
@@ -178,10 +192,13 @@ def stream_of(path: Path, streams: Mapping[str, Stream]) -> str:
 
 
 def from_files(files: Mapping[str, FeatureSet]) -> dict[str, Sample]:
-    """Return the samples of feature files, one file a stream; a plain array of each stream is one video."""
+    """Return the samples of feature files, one file a stream.
+
+    Videos are matched by their names; where all files are plain arrays, which name none, they are of one video.
+    """
     if not files:
         return {}
-    single = all(len(features.arrays) == 1 for features in files.values())
+    single = all(is_plain(features.path) for features in files.values())
     names = list(dict.fromkeys(name for features in files.values() for name in features.arrays))
     if single and len(names) > 1:  # video_rgb.npy, video_flow.npy
         names = names[:1]

@@ -11,7 +11,7 @@ import torch
 from pamfn.data.batches import Batch, Videos
 from pamfn.errors import InputError
 from pamfn.evaluation.averaging import common_scale
-from pamfn.evaluation.conformal import cv_plus, split_conformal
+from pamfn.evaluation.conformal import cv_plus, split_conformal, within
 from pamfn.models.average import AverageNetwork
 from pamfn.models.network import Network
 from pamfn.models.pamfn import PAMFN
@@ -92,7 +92,9 @@ class Model:
     def residuals(self) -> list[tuple[Member, np.ndarray]]:
         """Members with the residuals (n,) of their last epoch on their own held-out videos, on the common scale.
 
-        Those of the chosen epoch would be too small, since it was chosen on these videos.
+        Those of the chosen epoch would be too small, since it was chosen on these videos. The centre of an interval is
+        the score of the chosen epoch all the same: intervals are made like split conformal ones, and how often they
+        cover is measured, not guaranteed.
         """
         found = []
         for member in self.members:
@@ -130,6 +132,9 @@ class Model:
         Raises:
             InputError: when they are not what the network reads.
         """
+        if not isinstance(features, Mapping):
+            example = ", ".join(f"{stream!r}: array" for stream in self.streams)
+            raise InputError(f"features: expected {{{example}}}, not {type(features).__name__}. Name the streams.")
         return self.explain(Sample("video", {m: as_array(x, m) for m, x in features.items()}), parts=False).prediction
 
     def explain(self, sample: Sample, *, parts: bool = True) -> Explained:
@@ -188,23 +193,30 @@ class Model:
         return fill if fill.keys() >= self.streams.keys() else None
 
     def score(self, features: Mapping[str, np.ndarray]) -> Prediction:
-        """Score complete features {stream: (t, c)}."""
-        points, spread, own = self.mean_points(features)
+        """Score complete features {stream: (t, c)}.
+
+        Points are cut to 0 and `max_points`, beyond which several networks on one scale can lie, and so are intervals.
+        """
+        uncut, spread, own = self.mean_points(features)
+        points = min(max(uncut, 0.0), self.max_points)
         intervals = {}
         for level in LEVELS:
             if len(self.members) == 1:
-                limits = split_conformal(points, self.residuals[0][1], level) if self.residuals else None
+                limits = split_conformal(uncut, self.residuals[0][1], level) if self.residuals else None
             else:
                 seen = [own[member.name] for member, _ in self.residuals]
                 limits = cv_plus(seen, [residuals for _, residuals in self.residuals], level)
             if limits is not None:
-                intervals[level] = (max(limits[0], 0.0), min(limits[1], self.max_points))
+                intervals[level] = within(limits, points, self.max_points)
         low, high = intervals.get(LEVELS[-1], (None, None))
         members = own if len(self.members) > 1 else {}
         return Prediction(points, low, high, spread, [], intervals, None, members)
 
     def mean_points(self, features: Mapping[str, np.ndarray]) -> tuple[float, float, dict[str, float]]:
-        """Return the mean of all members' points, its spread, and {member: its points}, all on the common scale."""
+        """Return the mean of all members' points, its spread, and {member: its points}, all on the common scale.
+
+        They can lie a little below 0 or above `max_points`.
+        """
         own, spreads = {}, []
         for member in self.members:
             score, spread = member.scorer({m: torch.tensor(features[m])[None] for m in member.streams})
@@ -269,14 +281,15 @@ def samples_of_split(model: Model, split: str) -> dict[str, Sample]:
         InputError: when the data are not here, the protocol makes no such split, or the runs have different ones.
     """
     splits: dict[str, Videos] = {}
-    for member in model.members:
-        if any(stream not in splits for stream in member.streams):
-            refuse_no_split(member.data, split)
-            videos = member.data.splits[split]
-            splits |= {stream: videos for stream in member.streams if stream not in splits}
-    first = next(iter(splits.values()))
-    if any(videos.names != first.names or not videos.length.equal(first.length) for videos in splits.values()):
-        raise InputError(f"the runs have different videos in {split}: give the features of the videos.")
+    first: Videos | None = None
+    for member in model.members:  # all of them: one may have been trained on what another holds out
+        refuse_no_split(member.data, split)
+        videos = member.data.splits[split]
+        first = first or videos
+        if videos.names != first.names or not videos.length.equal(first.length):
+            raise InputError(f"the runs have different videos in {split}: give the features of the videos.")
+        splits |= {stream: videos for stream in member.streams if stream not in splits}
+    assert first is not None
     seconds = {segment_seconds(stream.extraction) for stream in model.streams.values()}
     samples = {}
     for name, start, length in zip(first.names, first.start.tolist(), first.length.tolist(), strict=True):
@@ -286,8 +299,11 @@ def samples_of_split(model: Model, split: str) -> dict[str, Sample]:
 
 
 def as_array(x: np.ndarray | torch.Tensor, stream: str) -> np.ndarray:
-    """Return features as a numpy array (t, c) of float32 or float16."""
-    array = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
+    """Return features as a numpy array (t, c) of float32 or float16; bfloat16 becomes float32."""
+    if isinstance(x, torch.Tensor):
+        x = x.detach().cpu()
+        x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()  # numpy has no bfloat16
+    array = np.asarray(x)
     if array.dtype.kind != "f":
         raise InputError(f"{stream}: expected floating-point features (segments, width), not {array.dtype}.")
     return array if array.dtype == np.float16 else np.ascontiguousarray(array, dtype=np.float32)

@@ -21,7 +21,7 @@ from pamfn.models.baselines.ms_lstm import MSLSTM
 from pamfn.models.batchnorm_folding import folded
 from pamfn.pipeline.ensemble import runs_of
 from pamfn.pipeline.member import Weights
-from pamfn.pipeline.model import load
+from pamfn.pipeline.model import Model, load, samples_of_split
 
 OPSET = 20
 """Of the ONNX operators: the first with GELU."""
@@ -62,10 +62,10 @@ def export(
 
     model = load(folders, weights, data_dir, trust)
     torch.set_num_threads(1)
-    network, data, results = model.network.cpu(), model.data, [member.result for member in model.members]
+    network, results = model.network.cpu(), [member.result for member in model.members]
     unit = None if model.finds_highlights else model.max_points
     widths = {m: stream.width for m, stream in model.streams.items()}
-    videos, source = test_videos(data, widths)
+    videos, source = test_videos(model, widths)
     with whole(output) as temporary:
         program = exported(network, widths, unit)
         program.model.metadata_props.update(described(folders, results, widths, unit, weights, model.min_segments))
@@ -126,20 +126,18 @@ def refuse_without_onnx() -> None:
         raise InputError(f"{error}: exporting needs more packages, pip install 'pamfn[export]'.") from error
 
 
-def test_videos(data: Any, widths: Mapping[str, int]) -> tuple[list[dict[str, Any]], str]:
+def test_videos(model: Model, widths: Mapping[str, int]) -> tuple[list[dict[str, Any]], str]:
     """Features {modality: (1, t, c)} of every test video, or of generated ones without the data; what they are."""
 
     try:
-        data.setup()
+        samples = samples_of_split(model, "test").values()
     except InputError as error:
         torch.manual_seed(0)
-        lengths = [data.min_segments + more for more in GENERATED]
+        lengths = [model.min_segments + more for more in GENERATED]
         videos = [{m: torch.randn(1, t, c) for m, c in widths.items()} for t in lengths]
-        reason = error.problems[0]
-        return videos, f"{len(videos)} generated videos, since the run's data cannot be read ({reason})"
-    test = data.splits["test"].modalities(list(widths))
-    index = torch.arange(len(test))[:, None]
-    return [test.whole(one).features for one in index], f"the {len(test)} test videos"
+        return videos, f"{len(videos)} generated videos, since test videos cannot be read ({error.problems[0]})"
+    videos = [{m: torch.tensor(sample.features[m])[None].float() for m in widths} for sample in samples]
+    return videos, f"the {len(videos)} test videos"
 
 
 def exported(network: Any, widths: Mapping[str, int], unit: float | None) -> Any:

@@ -13,13 +13,13 @@ LEVELS = (0.8, 0.9)
 class Prediction:
     """The score of one video, in points; or of a network that finds highlights, a score for each of its clips.
 
-    points: the score; of highlights the highest of `scores`
-    low, high: the prediction interval at 90 %; None where the network has no held-out residuals
+    points: the score, from 0 to the largest possible one; of highlights the highest of `scores`
+    low, high: the prediction interval at 90 %, low <= points <= high; None where the network has no held-out residuals
     spread: standard deviation over networks, or over sampled decisions; 0 where one score is computed
     warnings: what makes the score less trustworthy, a sentence each
     intervals: {level: (low, high)} for every one of `LEVELS`; empty without held-out residuals
     scores: (t,) how likely each clip is a highlight; None where whole videos are scored
-    members: {run: its own points} where several networks are averaged
+    members: {run: its own points} where several networks are averaged, on their common scale and not cut
     """
 
     points: float

@@ -9,7 +9,7 @@ import torch
 
 from pamfn.config.schema import Config
 from pamfn.errors import InputError
-from pamfn.evaluation.conformal import coverage, split_conformal
+from pamfn.evaluation.conformal import coverage, split_conformal, within
 from pamfn.evaluation.selection import weights_by_rule
 from pamfn.pipeline.build import data_module
 from pamfn.pipeline.ensemble import runs_of
@@ -65,7 +65,11 @@ def evaluate(
         print(f"  {name:<8} {value:.6f}{beside}")
     if split == "test" and (held := held_out_of(run).get("last")):
         residuals = held.true - held.predicted
-        limits = [{level: split_conformal(x, residuals, level) for level in LEVELS} for x in predictions.predicted]
+        most = float(settings.data["max_score"])
+        limits = [
+            {level: within(each, x, most) for level in LEVELS if (each := split_conformal(x, residuals, level))}
+            for x in predictions.predicted
+        ]
         print_coverage(predictions.true, limits)
     if different:
         print(f"{', '.join(different)} differ from what {run / 'result.json'} says.")
@@ -100,7 +104,7 @@ def evaluate_mean(
         print_coverage(true, [each.intervals for each in predictions])
 
 
-def print_coverage(true: Sequence[float], limits: Sequence[Mapping[float, tuple[float, float] | None]]) -> None:
+def print_coverage(true: Sequence[float], limits: Sequence[Mapping[float, tuple[float, float]]]) -> None:
     """Prints which share of videos lies in their prediction intervals, with the uncertainty of that share."""
     for level in LEVELS:
         known = [(points, interval) for points, each in zip(true, limits, strict=True) if (interval := each.get(level))]

@@ -1,6 +1,7 @@
 """Score new videos and write what was predicted: a CSV file, JSON if asked for, a page a video."""
 
 import csv
+import glob
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence, Sized
@@ -54,12 +55,14 @@ def predict(
     """
     folders = runs_of([runs] if isinstance(runs, Path | str) else list(runs))
     place = Path(to) if to is not None else Path(FOLDER) if len(folders) > 1 else folders[0] / FOLDER
+    refuse_file(place)
     words = [inputs] if isinstance(inputs, Path | str) else list(inputs)
     model = load(folders, weights, data_dir, trust)
     texts = [str(word) for word in words]
     if any(Path(text).exists() or "=" in text for text in texts):
         samples, failed = read_inputs(texts, model.streams, extracted=place / "features", options=extract, say=say)
     else:
+        refuse_without_effect({"--extract": bool(extract)}, "no video is given")
         samples, failed = named_in(samples_of_split(model, split), texts, split), {}
     for note in model.notes:
         say(f"! {note}")
@@ -87,7 +90,17 @@ def predict(
     return {name: explained.prediction for name, explained in done.items()}
 
 
-def predict_command(words: Sequence[str], *, save: Path | None, to: Path | None, as_json: bool, **options: Any) -> None:
+def predict_command(
+    words: Sequence[str],
+    *,
+    save: Path | None,
+    to: Path | None,
+    as_json: bool,
+    split: str | None,
+    pages: bool,
+    extract: Sequence[str],
+    **options: Any,
+) -> None:
     """Carry out `python -m pamfn.predict`: leading words that name runs are the runs, the others the inputs.
 
     Raises:
@@ -95,18 +108,52 @@ def predict_command(words: Sequence[str], *, save: Path | None, to: Path | None,
     """
     count = next((i for i, word in enumerate(words) if not is_run(word)), len(words)) or 1
     folders, inputs = runs_of(words[:count]), list(words[count:])
+    refuse_patterns(inputs)
+    no_pages = {"--json": as_json, "--no-pages": not pages, "--extract": bool(extract)}
+    if to is not None:
+        refuse_file(to)
     if save is not None:
+        if options["weights"] != "selected":
+            raise InputError(
+                f"--save with --weights {options['weights']}: the file of an ensemble holds no choice of weights. "
+                "Leave --weights out here, and give it with every use of the file."
+            )
+        if not inputs:
+            given = {"--to": to is not None, "--split": split is not None, **no_pages}
+            refuse_without_effect(given, "--save without an input only writes the file")
         load(folders, options["weights"], options["data_dir"], options["trust"])  # refuses what cannot score together
         write_ensemble(save, folders)
         print(f"{save}: {len(folders)} runs")
         if not inputs:
             return
     of_split = not any(Path(word).exists() or "=" in word for word in inputs)
+    if not of_split:
+        refuse_without_effect({"--split": split is not None}, "the inputs are what is scored")
     if of_split and len(folders) == 1 and finds_highlights(folders[0]):
-        kept = {key: options[key] for key in ("split", "weights", "data_dir", "trust")}
-        score_clips(folders[0], inputs, to=to, **kept)
+        refuse_without_effect(no_pages, "annotated videos of a highlight run get a table and pictures")
+        score_clips(folders[0], inputs, split or "test", to=to, **options)
         return
-    predict(folders, inputs, to=to, as_json=as_json, say=print, **options)
+    settings = {"split": split or "test", "pages": pages, "extract": extract, **options}
+    predict(folders, inputs, to=to, as_json=as_json, say=print, **settings)
+
+
+def refuse_file(place: Path) -> None:
+    """Refuse to write into what is no folder, before anything is scored."""
+    if place.exists() and not place.is_dir():
+        raise InputError(f"--to {place}: a file, and a folder is needed. Name another.")
+
+
+def refuse_without_effect(given: Mapping[str, bool], why: str) -> None:
+    """Refuse options that would be ignored. given: {option: whether it was given}"""
+    if useless := [option for option, there in given.items() if there]:
+        raise InputError(f"{', '.join(useless)}: without effect here, since {why}. Leave it out.")
+
+
+def refuse_patterns(inputs: Sequence[str]) -> None:
+    """Refuse patterns of folders among the inputs: they were meant to name runs."""
+    for word in inputs:
+        if "=" not in word and "/" in word and glob.has_magic(word) and not Path(word).exists():
+            raise InputError(f"{word}: no finished run matches.")
 
 
 def count(videos: Sized) -> str:

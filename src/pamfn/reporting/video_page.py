@@ -122,11 +122,14 @@ class Window:
 
 
 class Clock:
-    """Time in a video: in seconds where it is known how long a segment is, else in segments."""
+    """Time in a video: in seconds where it is known how long a segment is, else in segments, counted from 1.
 
-    def __init__(self, segments: int, seconds: float | None) -> None:
-        self.scale, self.in_seconds = seconds or 1.0, seconds is not None
-        self.unit = "seconds" if self.in_seconds else "segments"
+    noun: what a segment is called: `segment` or `clip`
+    """
+
+    def __init__(self, segments: int, seconds: float | None, noun: str = "segment") -> None:
+        self.scale, self.in_seconds, self.noun = seconds or 1.0, seconds is not None, noun
+        self.unit = "seconds" if self.in_seconds else f"{noun}s"
         end = segments * self.scale
         fine = (0.1, 0.2, 0.5) if self.in_seconds else ()
         steps = [*fine, *(base * 10**power for power in range(6) for base in (1, 2, 5))]
@@ -138,19 +141,20 @@ class Clock:
         """Percent of the time axis where a segment begins."""
         return self.axis.at(segment * self.scale)
 
-    def span(self, first: float, last: float) -> str:
-        """`12.8 to 16.6 s`, or `segments 10 to 13`."""
+    def span(self, first: int, end: int) -> str:
+        """Return `12.8 to 16.6 s`, `segments 11 to 13` or `clip 7`, from the first segment to that before the end."""
         if self.in_seconds:
-            return f"{first * self.scale:.1f} to {last * self.scale:.1f} s"
-        return f"segments {first:g} to {last:g}"
+            return f"{first * self.scale:.1f} to {end * self.scale:.1f} s"
+        return f"{self.noun} {end}" if end - first == 1 else f"{self.noun}s {first + 1} to {end}"
 
     def duration(self, segments: int) -> str:
         if self.in_seconds:
             return f"{segments * self.scale:.1f} s"
-        return f"{segments} segment{'s' * (segments > 1)}"
+        return f"{segments} {self.noun}{'s' * (segments > 1)}"
 
     def moment(self, segment: float) -> str:
-        return f"{segment * self.scale:.1f} s" if self.in_seconds else f"segment {segment:g}"
+        """Return `12.8 s`, or the segment in which a moment lies."""
+        return f"{segment * self.scale:.1f} s" if self.in_seconds else f"{self.noun} {int(segment) + 1}"
 
 
 def video_page(
@@ -175,7 +179,8 @@ def video_page(
     Raises:
         InputError: when the video cannot be read.
     """
-    prediction, clock = explained.prediction, Clock(explained.segments, explained.segment_seconds)
+    prediction = explained.prediction
+    clock = Clock(explained.segments, explained.segment_seconds, "segment" if prediction.scores is None else "clip")
     occlusion = finite(explained.occlusion)
     windows = windows_that_matter(occlusion, clock)
     seen = Shown() if file is None or not clock.in_seconds else seen_of(file, reading, windows, explained, clock)
@@ -429,7 +434,7 @@ def occlusion_plot(occlusion: Occlusion | None, windows: Sequence[Window], clock
         width = clock.at(right - gap) - x
         bars.append(Bar(x, min(y, zero), width, abs(y - zero), "loss" if loss > 0 else "gain"))
     marks = [Mark(w.letter, clock.at(w.first), clock.at(w.last) - clock.at(w.first), below=w.loss < 0) for w in windows]
-    when = [clock.span(first, last) for first, last in occlusion.windows]
+    when = [clock.span(first, last) for first, last in occlusion.windows.tolist()]
     wide = max(last - first for first, last in occlusion.windows.tolist())
     ends = [(round(a * end + b, 3), signed(end)) for end in (high, low)]
     heights = [(zero, "0"), *((at, text) for at, text in ends if abs(at - zero) > 2 * MARGIN)]
