@@ -28,6 +28,8 @@ def main() -> None:
         result = json.loads(file.read_text(encoding="utf-8"))
         if result["reported"] != "holdout" or result["kind"] == "missing" or result["data_source"] != "real":
             continue
+        if result["config"]["protocol"].get("fold") is not None:
+            continue
         if held_out_of(file.parent):
             method = (
                 file.parent.name.partition(f"-{result['name']}")[0] if result["kind"] == "baseline" else result["kind"]

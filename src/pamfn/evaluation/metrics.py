@@ -225,7 +225,7 @@ def average(metric: str, values: ArrayLike) -> Array:
 
 
 LARGEST_OF_FOLD = 0.99
-"""A correlation that counts in an average over folds: a few videos in perfect order would decide it all by themselves."""
+"""Larger correlations count as this in an average over folds, which a few videos in perfect order would else decide."""
 
 
 def average_over_folds(metric: str, values: ArrayLike, weights: ArrayLike) -> Array:
