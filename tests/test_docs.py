@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 import torch
 from omegaconf import OmegaConf
 
@@ -77,6 +78,7 @@ def made_small_on_clips(command: str) -> str:
     return f"{command} {SMALL.replace('data.crop=8 ', '')} logger=csv"
 
 
+@pytest.mark.slow
 def test_the_commands_of_readme_and_docs_run_one_after_another(tmp_path: Path, tiny_data: Path):
     shutil.copytree(tiny_data, tmp_path / "data")
     write_clips(tmp_path / "data")

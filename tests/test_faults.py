@@ -57,10 +57,12 @@ def test_a_file_that_may_not_grow_is_named(folder):
     assert well(disks.limited(folder, 20_000, "resume.ckpt"))
 
 
+@pytest.mark.slow
 def test_a_training_needs_no_standard_output(folder):
     assert well(disks.closed_output(folder))
 
 
+@pytest.mark.slow
 def test_a_training_whose_lines_nobody_reads_stops(folder):
     assert well(disks.one_line_read(folder))
 

@@ -117,4 +117,11 @@ def flat(line: str) -> str:
 
 def test_clips_have_no_mean(tmp_path: Path):
     with pytest.raises(InputError, match=r"--mean: the scores of clips"):
-        build("highlight_detection", f"paths.output_dir={tmp_path}", mean=True)
+        build(
+            "highlight_detection",
+            "+experiment=youtube_dog",
+            "+ablation=full",
+            "seed=0",
+            f"paths.output_dir={tmp_path}",
+            mean=True,
+        )

@@ -166,6 +166,7 @@ def gradients(step: Any, network: Network) -> list[Tensor]:
     return [p.grad for p in network.parameters() if p.grad is not None]
 
 
+@pytest.mark.slow
 def test_a_compiled_step_is_the_same_step():
     """Gradients, BatchNorm statistics and the random numbers that come next; scores of videos are not compiled."""
     try:
