@@ -141,6 +141,18 @@ def test_streams_of_sound_can_be_left_out_of_videos_without_sound(videos: Path, 
     assert run(settings)[0].skipped == ["a", "more/b"]
 
 
+def test_a_stream_that_joins_only_to_be_left_out_keeps_the_number_of_segments(videos: Path, tmp_path: Path):
+    both = {"rgb": BRIGHTNESS, "audio": {"_target_": "pamfn.extraction.MFCC"}}
+    seen = []
+    for streams in ({"rgb": BRIGHTNESS}, both):
+        skipping = reading(missing_audio="skip")
+        settings = config([str(videos / "more/b.mkv")], tmp_path / "out", extractor=streams, reading=skipping)
+        (video,) = run(settings)[0].done
+        seen.append(setup_of(settings)[0].folder.seen(video) or {})
+    assert seen[1]["left_out"] == ["audio_MFCC"]
+    assert seen[1]["segments"] == seen[0]["segments"] > 0
+
+
 def test_an_interrupted_video_goes_on_where_it_was_saved_and_ends_in_the_same_bytes(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

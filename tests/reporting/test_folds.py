@@ -12,7 +12,7 @@ from pamfn.reporting.build import table as build
 from pamfn.reporting.collect import every_result
 from pamfn.reporting.folds import folds_summary
 from pamfn.reporting.selection_table import protocols
-from pamfn.reporting.sweep import Job, sweep_of
+from pamfn.reporting.sweep import Job, sweep_of, swept_over_folds
 from pamfn.runs import lookup
 
 FOLDS = 4
@@ -126,6 +126,14 @@ def test_the_end_of_a_sweep_says_what_its_folds_came_to(jobs: list[Job], places:
     assert "fisv_tes +ablation=free_fusionnets: 4 folds" in both
     assert folds_summary(["-m", "+experiment=fisv_tes", "seed=0,1", *places]) == ""
     assert folds_summary(["-m", "+table=fusionnets", *TABLE, *places]) == ""
+
+
+def test_folds_and_seeds_may_be_named_one_by_one_or_stand_in_a_file(places: list[str]):
+    words = ["-m", "+experiment=fisv_tes", "protocol.folds=4", "protocol.fold=0,1,2,3", *places]
+    of_words = swept_over_folds(words)
+    assert [(job.seed, job.fold) for job in of_words] == [(0, fold) for fold in range(4)]
+    of_file = swept_over_folds(["-m", "+experiment=fisv_tes", "protocol=folds", "seed=3", *places])
+    assert {job.seed for job in of_file} == {3}
 
 
 def test_single_folds_are_no_rows_of_protocols(jobs: list[Job], tmp_path: Path):

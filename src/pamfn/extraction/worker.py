@@ -107,13 +107,7 @@ class Worker:
     def started(self) -> "Connection[Any, Any]":
         if self.connection is None:
             os.environ[PARENT] = str(os.getpid())
-            if multiprocessing.get_start_method(allow_none=True) not in (
-                None,
-                *multiprocessing.get_all_start_methods(),
-            ):
-                multiprocessing.set_start_method(
-                    "spawn", force=True
-                )  # in the place of joblib's, which the new process lacks
+            forget_unknown_start_method()
             context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
             ours, theirs = context.Pipe()
             self.connection = ours
@@ -138,6 +132,12 @@ class Worker:
             self.connection.close()
         self.process = self.connection = None
         return code
+
+
+def forget_unknown_start_method() -> None:
+    """Replace the start method that joblib gives its processes: a new process is told of it, and does not know it."""
+    if multiprocessing.get_start_method(allow_none=True) not in (None, *multiprocessing.get_all_start_methods()):
+        multiprocessing.set_start_method("spawn", force=True)
 
 
 def serve(connection: "Connection[Any, Any]", setup: Setup) -> None:
@@ -205,7 +205,7 @@ class Tasks:
         report = {
             "video": video,
             "source": source,
-            "segments": len(next(iter(features.values()))) if features else 0,
+            "segments": len(next(iter(features.values()))) if features else before.get("segments", 0),
             "left_out": sorted({*before.get("left_out", []), *keys} - features.keys()),
             **seen,
             "warnings": list(dict.fromkeys([*before.get("warnings", []), *seen["warnings"]])),

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pandas as pd
 from jinja2 import StrictUndefined, Template
 
-from pamfn.evaluation.metrics import METRICS
+from pamfn.evaluation.metrics import LARGEST_OF_FOLD, METRICS
 from pamfn.reporting.cells import AVERAGES, MEAN, Cell, Measured, Place, cells_of, ordered
 from pamfn.reporting.collect import FinishedJob
 
@@ -122,11 +122,7 @@ class BuiltTable:
                 **{"difference": cell.difference, "outside": cell.outside if cell.comparable else None},
                 **compared_numbers(cell),
                 **{"equal_to": "; ".join(cell.equal_to), "misprint": cell.misprint},
-                **(
-                    {f"folds_{name}": value for name, value in asdict(cell.over_folds).items()}
-                    if cell.over_folds
-                    else {}
-                ),
+                **folds_numbers(cell),
             }
             for cell in self.cells.values()
         ]
@@ -298,6 +294,11 @@ def compared_numbers(cell: Cell) -> dict[str, float | None]:
     return own | {f"full_{key}": numbers.get(key) for key in ("difference", "low", "high", "detectable")}
 
 
+def folds_numbers(cell: Cell) -> dict[str, float]:
+    """The numbers of a cell over folds, by the names of CSV; none without folds, which then have no columns."""
+    return {} if cell.over_folds is None else {f"folds_{key}": x for key, x in asdict(cell.over_folds).items()}
+
+
 def mean_and_std(metric: str, cell: Cell, sign: str = "") -> str:
     """`.920 ± .004`"""
     std = "" if math.isnan(cell.std) else f" ± {number(metric, cell.std)}"
@@ -327,8 +328,8 @@ def legend(layout: Layout, cells: Sequence[Cell], groups: str) -> list[str]:
         + ("; - is not run." if any(not cell.values for cell in cells) else ".")
     ]
     if folds:
-        space = ", in Fisher-z space" if METRICS[layout.metric].is_correlation else ""
-        notes.append(f"folds: the mean over folds{space}, each tested by itself; likewise over seeds.")
+        space = f" (Fisher-z, of {LARGEST_OF_FOLD} at most)" if METRICS[layout.metric].is_correlation else ""
+        notes.append(f"folds: the mean over folds, each tested by itself{space}; likewise over seeds.")
     if undefined := sum(each.undefined for each in folds):
         notes.append(
             f"WARNING: {undefined} folds have no number (their videos have the same score); left out of folds."

@@ -147,7 +147,7 @@ def composed_combinations(combinations: Sequence[list[str]], problems: list[str]
     """
     known: dict[tuple[str, ...], Config | None] = {}
     for overrides in combinations:
-        seed = next((word for word in overrides if is_seed(word)), "seed=0")
+        seed = next((word for word in overrides if is_seed(word)), None)
         fold = next((word for word in overrides if is_fold(word)), None)
         others = tuple(word for word in overrides if word not in (seed, fold))
         if others not in known:
@@ -158,7 +158,8 @@ def composed_combinations(combinations: Sequence[list[str]], problems: list[str]
                 problems += error.problems
         config = known[others]
         if config is not None:
-            yield overrides, config.model_copy(update={"seed": seed_of(seed)} | with_fold(config, fold))
+            chosen = config.seed if seed is None else seed_of(seed)
+            yield overrides, config.model_copy(update={"seed": chosen} | with_fold(config, fold))
 
 
 def is_seed(word: str) -> bool:
@@ -180,7 +181,7 @@ def swept_over_folds(words: Sequence[str]) -> list[Job]:
         raw = compose("train", overrides=[word for word in spelt if not sweeps(word)], return_hydra_config=True)
         if raw.protocol.get("folds") is None or raw.get("table") is not None:
             return []
-        combinations = expand([*(f"{key}={value}" for key, value in raw.hydra.sweeper.params.items()), *spelt])
+        combinations = expand([*(f"{key}={value}" for key, value in (raw.hydra.sweeper.params or {}).items()), *spelt])
         common = set.intersection(*map(set, combinations))
         return [
             Job(
