@@ -10,8 +10,8 @@ from pamfn.evaluation.metrics import METRICS
 from pamfn.evaluation.plots import plot_text, save
 from pamfn.reporting.render import BuiltTable
 
-ROW, PANEL, MARGIN = 0.32, 2.3, 1.1
-"""Inches: height of a row, width of a column, height of titles and the axis."""
+ROW, PANEL, MARGIN, NARROWEST = 0.32, 2.3, 1.3, 6.5
+"""Inches: height of a row, width of a column, height of titles and the axis, least width (of the text below)."""
 
 
 def draw_forest(table: BuiltTable, path: Path) -> None:
@@ -26,7 +26,8 @@ def draw_forest(table: BuiltTable, path: Path) -> None:
     columns = list(dict.fromkeys(cell.column for cell in cells))
     rows = list(dict.fromkeys(cell.row for cell in cells))
     labels = 0.085 * max(map(len, rows))
-    figure = Figure(figsize=(labels + PANEL * len(columns), MARGIN + ROW * len(rows)), layout="constrained")
+    width = max(labels + PANEL * len(columns), NARROWEST)
+    figure = Figure(figsize=(width, MARGIN + ROW * len(rows)), layout="constrained")
     panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     for axes, column in zip(panels, columns, strict=True):
         for cell in (cell for cell in cells if cell.column == column):
@@ -45,8 +46,8 @@ def draw_forest(table: BuiltTable, path: Path) -> None:
     panels[0].set_yticks(range(len(rows)), [plot_text(row) for row in rows])
     panels[0].set_ylim(len(rows) - 0.5, -0.5)
     shown = "dot: ours, line: its 95 % interval" + ("; diamond: the paper" if has_paper(table) else "")
-    dotted = f"; dotted: {plot_text(table.full)}" if table.full in rows else ""
-    figure.supxlabel(f"{METRICS[table.metric].label} ({shown}{dotted})", fontsize=9)
+    dotted = "; dotted: the row that the others are compared with" if table.full in rows else ""
+    figure.supxlabel(f"{METRICS[table.metric].label}\n{shown}{dotted}", fontsize=9)
     figure.suptitle(plot_text(table.title), fontsize=11)
     save(figure, path)
 
