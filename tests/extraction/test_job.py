@@ -141,6 +141,16 @@ def test_streams_of_sound_can_be_left_out_of_videos_without_sound(videos: Path, 
     assert run(settings)[0].skipped == ["a", "more/b"]
 
 
+def test_features_of_a_class_that_had_another_name_are_still_those_of_the_class(videos: Path, tmp_path: Path):
+    outcomes = []
+    for name in ("Music", "MFCC"):
+        extractor = {"audio": {"_target_": f"pamfn.extraction.{name}"}}
+        settings = config([str(videos / "a.mp4")], tmp_path / "out", extractor=extractor)
+        outcomes.append(run(settings)[0])
+        assert setup_of(settings)[0].folder.streams["audio_MFCC"]["extractor"] == {"_target_": "pamfn.extraction.Music"}
+    assert (outcomes[0].done, outcomes[1].done, outcomes[1].skipped) == (["a"], [], ["a"])
+
+
 def test_a_stream_that_joins_only_to_be_left_out_keeps_the_number_of_segments(videos: Path, tmp_path: Path):
     both = {"rgb": BRIGHTNESS, "audio": {"_target_": "pamfn.extraction.MFCC"}}
     seen = []

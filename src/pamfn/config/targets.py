@@ -50,8 +50,10 @@ OLD_NAMES = {
     "pamfn.data.ScoreDataModule": "pamfn.data.module.ScoreDataModule",
     "pamfn.data.SyntheticDataModule": "pamfn.data.synthetic.SyntheticDataModule",
     "pamfn.data.YouTubeHighlightsDataModule": "pamfn.data.highlights.YouTubeHighlightsDataModule",
+    "pamfn.extraction.HOFMBH": "pamfn.extraction.Motion",
+    "pamfn.extraction.MFCC": "pamfn.extraction.Music",
 }
-"""{a class: its name when runs were first named by it}. A class that moves is added here."""
+"""{a class: its name when runs, or features, were first described by it}. A class that moves is added here."""
 
 NEW_NAMES = {old: new for new, old in OLD_NAMES.items()}
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from tqdm import tqdm
 
 from pamfn.config.extract_schema import ExtractConfig, Weights
-from pamfn.config.targets import build
+from pamfn.config.targets import OLD_NAMES, build
 from pamfn.errors import InputError, WriteError
 from pamfn.extraction.extractor import Extractor
 from pamfn.extraction.store import FeatureFolder
@@ -116,7 +116,7 @@ def setup_of(config: ExtractConfig) -> tuple[Setup, dict[str, Extractor]]:
             )
         elif not extractor.needs_weights:
             extractors[key], nodes[key], weights[key] = extractor, node, None
-            streams[key] = {"extractor": node, "width": extractor.width}
+            streams[key] = {"extractor": as_before(node), "width": extractor.width}
         elif file is None:
             option = f"weights.{extractor.name.partition('-')[0].lower()}"
             if option.partition(".")[2] not in Weights.model_fields:  # an extractor of the user's own
@@ -126,7 +126,7 @@ def setup_of(config: ExtractConfig) -> tuple[Setup, dict[str, Extractor]]:
             problems.append(f"extractor.{stream}.weights: no file {file}.")
         else:
             extractors[key], nodes[key], weights[key] = extractor, node, Path(file).absolute()
-            streams[key] = {"extractor": node, "width": extractor.width}
+            streams[key] = {"extractor": as_before(node), "width": extractor.width}
             streams[key] |= {"weights": sha256_of(Path(file)), "precision": config.precision}
     if problems:
         raise InputError(problems)
@@ -134,6 +134,11 @@ def setup_of(config: ExtractConfig) -> tuple[Setup, dict[str, Extractor]]:
     return Setup(
         folder, nodes, weights, device_of(config.device), config.precision, config.batch, config.threads
     ), extractors
+
+
+def as_before(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an extractor's settings as they are recorded: with the first name of its class, so that old ones agree."""
+    return {**node, "_target_": OLD_NAMES.get(node["_target_"], node["_target_"])}
 
 
 def sha256_of(path: Path) -> str:

@@ -328,7 +328,9 @@ def legend(layout: Layout, cells: Sequence[Cell], groups: str) -> list[str]:
         + ("; - is not run." if any(not cell.values for cell in cells) else ".")
     ]
     if folds:
-        space = f" (Fisher-z, of {LARGEST_OF_FOLD} at most)" if METRICS[layout.metric].is_correlation else ""
+        space = (
+            f" (Fisher-z, of {decimals(LARGEST_OF_FOLD, 2)} at most)" if METRICS[layout.metric].is_correlation else ""
+        )
         notes.append(f"folds: the mean over folds, each tested by itself{space}; likewise over seeds.")
     if undefined := sum(each.undefined for each in folds):
         notes.append(
